@@ -1,0 +1,110 @@
+"""The contract between the deeds and a mail server.
+
+A server is *looked at* (:class:`View`: its endpoints and the certificate and key files that its effective configuration names
+for each), *planned for* (edits as bytes, nothing written), *checked* after a write, *reloaded*, and asked whether it runs.  It
+never writes: the transaction does, through :meth:`IMailServer.apply`, which adds the server's own locking.
+
+All methods raise :class:`~certbot_dovecot.problems.ServerProblem` (its tools refuse) or
+:class:`~certbot_dovecot.problems.ConfProblem` (a file cannot be understood), and leave everything as it was.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Optional, Sequence
+
+from zope.interface import Attribute, Interface
+
+from certbot_dovecot.files import Edit, Signature
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """Where a client starts TLS.
+
+    :param server: ``Dovecot`` or ``Postfix``.
+    :param protocol: ``imap``, ``pop3``, ``sieve``, ``submission`` or ``smtp``.
+    :param address: an address to connect to, IPv4 or IPv6 without brackets; a wildcard listener is met on loopback.
+    :param port: TCP port.
+    :param implicit: true for TLS from the first byte, false for STARTTLS.
+    """
+
+    server: str
+    protocol: str
+    address: str
+    port: int
+    implicit: bool
+
+    def __str__(self) -> str:
+        address = f"[{self.address}]" if ":" in self.address else self.address
+        return f"{self.server} {self.protocol} {address}:{self.port} ({'TLS' if self.implicit else 'STARTTLS'})"
+
+
+@dataclass(frozen=True)
+class Pair:
+    """The two files that a configuration names: combined certificate file and private key file, absolute paths."""
+
+    cert: str
+    key: str
+
+
+@dataclass(frozen=True)
+class Served:
+    """What the effective configuration says of one endpoint.
+
+    :param pair: the files it names; None if it names none.
+    """
+
+    endpoint: Endpoint
+    pair: Optional[Pair]
+
+
+@dataclass(frozen=True)
+class View:
+    """One look at a server's effective configuration.
+
+    :param served: every endpoint with TLS, sorted, and the pair that it names.
+    :param signature: of the files that it was read from, and of the directories that include globs look into, taken
+        *before* they were read.
+    :param pairs: every pair that is named anywhere, in scopes without an endpoint too.
+    :param notes: what the admin should know (a service without TLS, a listener that cannot be probed), full sentences.
+    """
+
+    served: tuple[Served, ...]
+    signature: Signature
+    pairs: tuple[Pair, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+class IMailServer(Interface):
+    """One mail server on this host."""
+
+    name: str = Attribute("``Dovecot`` or ``Postfix``, for messages")
+    root: str = Attribute("its configuration directory, absolute; ``.certbot.lock`` goes there")
+
+    def describe() -> str:
+        """One line for ``certbot plugins``: name, version, root, services."""
+
+    def look() -> View:
+        """Read the effective configuration, by the server's own tools; raises if they call it broken.
+
+        Remembered within the process until a file of its signature changes: a run over 100 lineages asks the tools once.
+        """
+
+    def plan(pair: Pair, names: Sequence[str]) -> tuple[Edit, ...]:
+        """The edits after which every endpoint that serves ``names`` (the lineage's) names ``pair``; writes nothing.
+
+        Empty if it is so already.  At most one of them changes what is effective, and it is the last.
+        """
+
+    def apply(edit: Edit) -> None:
+        """Make one planned edit (or its ``undo``), under the lock that the server's own tools take for that file."""
+
+    def check() -> None:
+        """Ask the server's own tools whether the configuration on disk can be loaded."""
+
+    def running() -> bool:
+        """Whether its master process runs."""
+
+    def reload() -> None:
+        """Reload, once.  Success proves nothing (facts): the caller asks the endpoints."""
