@@ -21,8 +21,9 @@ import os
 import stat
 import tempfile
 import time
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Iterable, Iterator, Optional
+from typing import Optional
 
 from certbot_dovecot.problems import Changed, FileProblem, LockProblem
 

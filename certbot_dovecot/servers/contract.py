@@ -10,8 +10,9 @@ All methods raise :class:`~certbot_dovecot.problems.ServerProblem` (its tools re
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Optional, Sequence
+from typing import Optional
 
 from zope.interface import Attribute, Interface
 
