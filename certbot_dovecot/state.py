@@ -1,0 +1,146 @@
+"""``state.json``: what we know of one lineage beyond what the files and the servers say themselves.
+
+The truth about an installation is in the effective configuration and in the store; this record adds what neither can tell:
+what the admin chose at the first install (certbot forgets plugin options when ``run`` meets an existing lineage), the year of
+each key, what is still to be reloaded or proven after a kill, and a signature of every file that was read when all was found
+true, so that a run with nothing to do costs a few ``stat`` calls.
+
+A file of a later format, or one that is not ours, is a :class:`~certbot_dovecot.problems.StateProblem`; it is never
+overwritten.  A missing file is a lineage that we know nothing of.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Optional
+
+from certbot_dovecot import files
+from certbot_dovecot.files import Signature
+from certbot_dovecot.problems import StateProblem
+
+#: The format that this version writes; it reads this one only.
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the admin chose, as ``--dovecot-*`` has it.
+
+    :param server_root: Dovecot's configuration directory.
+    :param postfix_root: Postfix's; empty to ask ``postconf``.
+    :param postfix_services: ``submission``, ``none`` or a comma list of master.cf services.
+    :param store: where bundles are kept; empty for ``CONFIG_DIR/dovecot``.
+    :param key_rotation: ``annual`` or ``never``.
+    :param probe_timeout: seconds.
+    """
+
+    server_root: str = "/etc/dovecot"
+    postfix_root: str = ""
+    postfix_services: str = "submission"
+    store: str = ""
+    key_rotation: str = "annual"
+    probe_timeout: float = 10.0
+
+
+@dataclass(frozen=True)
+class State:
+    """The record of one lineage.
+
+    :param options: what the admin chose.
+    :param years: SPKI to the year its key was made in.
+    :param stem: the key that is deployed (``2026``); empty if nothing is.
+    :param leaf: the leaf that was deployed last, SHA-256 hex.
+    :param spki: its key.
+    :param servers: names of the servers it is installed on.
+    :param reload: of these, the ones still to be reloaded.
+    :param verify: of these, the ones still to be proven on the wire.
+    :param withdrawn: servers that no longer name our files, which the admin has been told.
+    :param settled: signature of all files at the last time everything was found true; empty if it was not.
+    """
+
+    options: Options = Options()
+    years: Mapping[str, int] = field(default_factory=dict)
+    stem: str = ""
+    leaf: str = ""
+    spki: str = ""
+    servers: tuple[str, ...] = ()
+    reload: tuple[str, ...] = ()
+    verify: tuple[str, ...] = ()
+    withdrawn: tuple[str, ...] = ()
+    settled: Signature = ()
+
+
+def load(path: str) -> Optional[State]:
+    """The record in file ``path``, or None if there is none.
+
+    :raises StateProblem: it is not a record that this version can read.
+    :raises FileProblem: it cannot be read.
+    """
+    data = files.read_if_there(path)
+    return None if data is None else parse(data, path)
+
+
+def parse(data: bytes, path: str) -> State:
+    """The record in ``data``; pure.
+
+    :param path: for messages.
+    :raises StateProblem: rubbish, or from a later version.
+    """
+    try:
+        raw = json.loads(data)
+        version = raw["format"]
+        if not isinstance(version, int):
+            raise TypeError("format is not a number")
+        if version != FORMAT:
+            raise StateProblem(
+                f"this record has format {version}, and this version of certbot-dovecot reads format {FORMAT} only",
+                where=path,
+                left="Nothing was changed",
+                todo="Install the version of certbot-dovecot that wrote it, or a later one",
+            )
+        return State(
+            options=_options(raw["options"]),
+            years={_text(spki): _number(year) for spki, year in raw["years"].items()},
+            **{name: _text(raw[name]) for name in ("stem", "leaf", "spki")},
+            **{name: tuple(_text(s) for s in raw[name]) for name in ("servers", "reload", "verify", "withdrawn")},
+            settled=tuple((_text(p), _number(m), _number(s), _number(i)) for p, m, s, i in raw["settled"]),
+        )
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as exc:
+        raise StateProblem(
+            "this record is damaged: it is not what certbot-dovecot writes",
+            where=path,
+            left="Nothing was changed",
+            todo="Move it away and install the lineage again (certbot install --installer dovecot --cert-name NAME)",
+        ) from exc
+
+
+def dump(state: State) -> bytes:
+    """The bytes of ``state.json``."""
+    return (json.dumps({"format": FORMAT, **asdict(state)}, indent=1, sort_keys=True) + "\n").encode()
+
+
+def _options(raw: Mapping[str, Any]) -> Options:
+    options = Options(
+        **{
+            name: _text(raw[name])
+            for name in ("server_root", "postfix_root", "postfix_services", "store", "key_rotation")
+        },
+        probe_timeout=float(raw["probe_timeout"]),
+    )
+    if options.key_rotation not in ("annual", "never"):
+        raise ValueError("key_rotation")
+    return options
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError("not a text")
+    return value
+
+
+def _number(value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError("not a number")
+    return value
