@@ -258,10 +258,10 @@ def _issued(child: x509.Certificate, parent: x509.Certificate) -> bool:
         return False
     try:
         key = parent.public_key()
-        if child.signature_algorithm_oid == SignatureAlgorithmOID.RSASSA_PSS and not hasattr(child, "verify_directly_issued_by"):
-            return True
         if hasattr(child, "verify_directly_issued_by"):
             child.verify_directly_issued_by(parent)
+        elif child.signature_algorithm_oid == SignatureAlgorithmOID.RSASSA_PSS:
+            return True
         elif isinstance(key, rsa.RSAPublicKey) and isinstance(child.signature_hash_algorithm, hashes.HashAlgorithm):
             key.verify(child.signature, child.tbs_certificate_bytes, padding.PKCS1v15(), child.signature_hash_algorithm)
         elif isinstance(key, ec.EllipticCurvePublicKey) and isinstance(child.signature_hash_algorithm, hashes.HashAlgorithm):

@@ -103,8 +103,13 @@ def parse(data: bytes, path: str) -> State:
         return State(
             options=_options(raw["options"]),
             years={_text(spki): _number(year) for spki, year in raw["years"].items()},
-            **{name: _text(raw[name]) for name in ("stem", "leaf", "spki")},
-            **{name: tuple(_text(s) for s in raw[name]) for name in ("servers", "reload", "verify", "withdrawn")},
+            stem=_text(raw["stem"]),
+            leaf=_text(raw["leaf"]),
+            spki=_text(raw["spki"]),
+            servers=_texts(raw["servers"]),
+            reload=_texts(raw["reload"]),
+            verify=_texts(raw["verify"]),
+            withdrawn=_texts(raw["withdrawn"]),
             settled=tuple((_text(p), _number(m), _number(s), _number(i)) for p, m, s, i in raw["settled"]),
         )
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as exc:
@@ -123,10 +128,11 @@ def dump(state: State) -> bytes:
 
 def _options(raw: Mapping[str, Any]) -> Options:
     options = Options(
-        **{
-            name: _text(raw[name])
-            for name in ("server_root", "postfix_root", "postfix_services", "store", "key_rotation")
-        },
+        server_root=_text(raw["server_root"]),
+        postfix_root=_text(raw["postfix_root"]),
+        postfix_services=_text(raw["postfix_services"]),
+        store=_text(raw["store"]),
+        key_rotation=_text(raw["key_rotation"]),
         probe_timeout=float(raw["probe_timeout"]),
     )
     if options.key_rotation not in ("annual", "never"):
@@ -138,6 +144,12 @@ def _text(value: object) -> str:
     if not isinstance(value, str):
         raise TypeError("not a text")
     return value
+
+
+def _texts(value: object) -> tuple[str, ...]:
+    if not isinstance(value, list):
+        raise TypeError("not a list")
+    return tuple(_text(entry) for entry in value)
 
 
 def _number(value: object) -> int:

@@ -1,0 +1,112 @@
+"""The store: where deployed bundles live, and the names of the files in it.
+
+``<store>/<lineage>/`` holds ``2026.key`` (0600), ``2026.pem`` (leaf first, then the chain), ``tlsa.zone`` and ``tlsa.json``;
+``<config-dir>/dovecot/<lineage>/state.json`` is the record (the same folder, unless ``--dovecot-store`` says otherwise).
+
+Within a year the key stays, so replacing ``2026.pem`` by a rename is consistent at every instant.  A new key gets files of
+its own, and the old pair is still there to go back to.  So at no instant does a file here name a key and a certificate that
+do not match, and no configuration names a file that is not there yet.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from dataclasses import dataclass
+
+from certbot_dovecot import files
+from certbot_dovecot.bundle import Bundle
+from certbot_dovecot.files import Edit
+from certbot_dovecot.problems import FileProblem
+
+_KEY_FILE = re.compile(r"(\d{4}(?:-\d+)?)\.key")
+
+
+@dataclass(frozen=True)
+class Folder:
+    """One lineage's place in the store.
+
+    :param path: its folder, absolute.
+    :param state: its ``state.json``, absolute.
+    """
+
+    path: str
+    state: str
+
+    def cert(self, stem: str) -> str:
+        """The combined certificate file of key ``stem``."""
+        return os.path.join(self.path, f"{stem}.pem")
+
+    def key(self, stem: str) -> str:
+        """The private key file of key ``stem``."""
+        return os.path.join(self.path, f"{stem}.key")
+
+    @property
+    def zone(self) -> str:
+        """TLSA records as zone-file lines."""
+        return os.path.join(self.path, "tlsa.zone")
+
+    @property
+    def json(self) -> str:
+        """The same records as JSON."""
+        return os.path.join(self.path, "tlsa.json")
+
+    def owns(self, path: str) -> bool:
+        """Whether ``path``, as a configuration names it, is a certificate or key of this folder."""
+        return os.path.dirname(os.path.normpath(path)) == os.path.normpath(self.path)
+
+
+def folder(home: str, store: str, lineage: str) -> Folder:
+    """The folder of ``lineage``.
+
+    :param home: ``CONFIG_DIR/dovecot``.
+    :param store: ``--dovecot-store``; empty for ``home``.
+    """
+    return Folder(os.path.join(store or home, lineage), os.path.join(home, lineage, "state.json"))
+
+
+def lineages(home: str) -> list[str]:
+    """Names of the lineages that have a record under ``home``, sorted."""
+    try:
+        names = os.listdir(home)
+    except FileNotFoundError:
+        return []
+    except OSError as exc:
+        raise files.problem(home, exc, "cannot be listed") from exc
+    return sorted(name for name in names if os.path.isfile(os.path.join(home, name, "state.json")))
+
+
+def keys(place: Folder) -> dict[str, str]:
+    """Stem to SPKI of every key in the folder; the SPKI is empty where a key cannot be read, so that its name stays taken.
+
+    :raises FileProblem: the folder cannot be listed.
+    """
+    try:
+        names = os.listdir(place.path)
+    except FileNotFoundError:
+        return {}
+    except OSError as exc:
+        raise files.problem(place.path, exc, "cannot be listed") from exc
+    stems = sorted(match.group(1) for match in map(_KEY_FILE.fullmatch, names) if match)
+    return {stem: _spki(place.key(stem)) for stem in stems}
+
+
+def edits(place: Folder, stem: str, bundle: Bundle) -> tuple[Edit, ...]:
+    """What puts ``bundle`` into the folder as ``stem``: the key, then the combined file; empty if both are there.
+
+    :raises FileProblem: a file that is there cannot be read.
+    """
+    wanted = (Edit(place.key(stem), None, bundle.key_pem, 0o600), Edit(place.cert(stem), None, bundle.combined, 0o644))
+    found = [Edit(edit.path, files.read_if_there(edit.path), edit.new, edit.mode) for edit in wanted]
+    return tuple(edit for edit in found if edit.old != edit.new)
+
+
+def _spki(path: str) -> str:
+    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
+
+    try:
+        public = load_pem_private_key(files.read(path), password=None).public_key()
+    except (FileProblem, ValueError, TypeError):
+        return ""
+    return hashlib.sha256(public.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).hexdigest().upper()
