@@ -152,6 +152,19 @@ def spki_of(certificate: x509.Certificate) -> str:
     return hashlib.sha256(spki).hexdigest().upper()
 
 
+def kind_of(certificate: x509.Certificate) -> tuple[str, str]:
+    """Algorithm and curve or bits of a certificate's key: ``("ecdsa", "secp256r1")``, ``("rsa", "2048")``.
+
+    :raises BundleProblem: it is neither.
+    """
+    public = certificate.public_key()
+    if isinstance(public, rsa.RSAPublicKey):
+        return "rsa", str(public.key_size)
+    if isinstance(public, ec.EllipticCurvePublicKey):
+        return "ecdsa", public.curve.name
+    raise BundleProblem("the certificate's key is neither RSA nor ECDSA")
+
+
 def names_of(certificate: x509.Certificate) -> tuple[str, ...]:
     """DNS names and IP addresses of the subjectAltName; the common name if there is no such extension."""
     try:

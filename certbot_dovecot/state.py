@@ -54,9 +54,9 @@ class State:
     :param leaf: the leaf that was deployed last, SHA-256 hex.
     :param spki: its key.
     :param servers: names of the servers it is installed on.
+    :param installing: servers that an explicit install was adding; what a kill leaves of it, the next run finishes.
     :param reload: of these, the ones still to be reloaded.
     :param verify: of these, the ones still to be proven on the wire.
-    :param withdrawn: servers that no longer name our files, which the admin has been told.
     :param settled: signature of all files at the last time everything was found true; empty if it was not.
     """
 
@@ -66,9 +66,9 @@ class State:
     leaf: str = ""
     spki: str = ""
     servers: tuple[str, ...] = ()
+    installing: tuple[str, ...] = ()
     reload: tuple[str, ...] = ()
     verify: tuple[str, ...] = ()
-    withdrawn: tuple[str, ...] = ()
     settled: Signature = ()
 
 
@@ -107,9 +107,9 @@ def parse(data: bytes, path: str) -> State:
             leaf=_text(raw["leaf"]),
             spki=_text(raw["spki"]),
             servers=_texts(raw["servers"]),
+            installing=_texts(raw["installing"]),
             reload=_texts(raw["reload"]),
             verify=_texts(raw["verify"]),
-            withdrawn=_texts(raw["withdrawn"]),
             settled=tuple((_text(p), _number(m), _number(s), _number(i)) for p, m, s, i in raw["settled"]),
         )
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as exc:

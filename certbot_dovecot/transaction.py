@@ -18,7 +18,7 @@ from typing import Callable, Protocol
 
 from certbot_dovecot import files
 from certbot_dovecot.files import Edit
-from certbot_dovecot.problems import Problem
+from certbot_dovecot.problems import Changed, Problem
 
 Apply = Callable[[Edit], None]
 
@@ -78,10 +78,16 @@ class Transaction:
     def do(self, edit: Edit, apply: Apply = files.apply) -> None:
         """Make ``edit`` by ``apply`` and remember it.
 
+        :raises Changed: its file has other bytes by now; it was not made, and the caller may plan it again.
         :raises Problem: it could not be made; everything before it can still be undone.
         """
-        apply(edit)
+        # Remembered first: an interrupt (Ctrl-C) may come between the rename and the next line.
         self._done.append((edit, apply))
+        try:
+            apply(edit)
+        except Changed:
+            self._done.pop()
+            raise
 
     def undo(self) -> tuple[str, ...]:
         """Put all bytes back, the last edit first.
@@ -92,7 +98,8 @@ class Transaction:
         while self._done:
             edit, apply = self._done.pop()
             try:
-                apply(edit.undo)
+                if files.read_if_there(edit.path) != edit.old:
+                    apply(edit.undo)
             except Problem as problem:
                 failures.append(str(problem))
         for directory in reversed(self._made):

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Optional
+from typing import Callable, ContextManager, Optional
 
 from zope.interface import Attribute, Interface
 
@@ -92,11 +92,17 @@ class IMailServer(Interface):
         Remembered within the process until a file of its signature changes: a run over 100 lineages asks the tools once.
         """
 
-    def plan(pair: Pair, names: Sequence[str]) -> tuple[Edit, ...]:
+    def plan(pair: Pair, names: Sequence[str], only: Optional[Callable[[str], bool]] = None) -> tuple[Edit, ...]:
         """The edits after which every endpoint that serves ``names`` (the lineage's) names ``pair``; writes nothing.
 
         Empty if it is so already.  At most one of them changes what is effective, and it is the last.
+
+        :param only: change only settings that name a file for which this is true, and add none: what the admin pointed
+            elsewhere stays.
         """
+
+    def edit_lock() -> ContextManager[None]:
+        """Hold the lock under which this server's configuration is edited, while someone else writes its files."""
 
     def apply(edit: Edit) -> None:
         """Make one planned edit (or its ``undo``), under the lock that the server's own tools take for that file."""
@@ -106,6 +112,12 @@ class IMailServer(Interface):
 
     def running() -> bool:
         """Whether its master process runs."""
+
+    def start() -> None:
+        """Start its master process; only ever called if it ran before we touched anything and does not run any more."""
+
+    def names() -> tuple[str, ...]:
+        """The fully qualified host names that its configuration mentions, for certbot to offer."""
 
     def reload() -> None:
         """Reload, once.  Success proves nothing (facts): the caller asks the endpoints."""

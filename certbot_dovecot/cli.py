@@ -1,0 +1,135 @@
+"""The command ``certbot-dovecot``.
+
+Exit codes, kept promises: 0 done; 1 a problem, told on stderr, with nothing changed unless it says so; 2 wrong usage.
+
+``tlsa`` and ``deploy`` are made for certbot's deploy hooks: without a lineage on the command line they take the one of
+``RENEWED_LINEAGE``.  A deploy hook runs *before* the installer: at that moment the renewed key is next, not served.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any, Optional
+
+import certbot_dovecot
+from certbot_dovecot.problems import Problem
+
+CONFIG_DIR = "/etc/letsencrypt"
+
+
+def main(argv: Optional[Sequence[str]] = None) -> int:
+    """Run the command; returns its exit code."""
+    args = _parser().parse_args(argv)
+    try:
+        code: int = args.run(args)
+        return code
+    except Problem as problem:
+        print(f"certbot-dovecot: {problem}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:
+        # The reader of our output (head, less) has seen enough; nothing may be flushed to it at exit either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="certbot-dovecot",
+        description="The companion of certbot's dovecot installer.",
+        epilog="Exit codes: 0 done, 1 a problem (told on stderr), 2 wrong usage.",
+    )
+    parser.add_argument("--version", action="version", version=f"certbot-dovecot {certbot_dovecot.__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    tlsa = commands.add_parser(
+        "tlsa",
+        help="print and file the TLSA records of the keys that are served now",
+        description="Ask every endpoint of this host which key it serves, print the TLSA records of the lineages' keys that are "
+        "served, with a lineage's renewed key as next, and file them in the store (tlsa.zone, tlsa.json). "
+        'Usable as certbot renew --deploy-hook "certbot-dovecot tlsa".',
+    )
+    tlsa.add_argument("--json", action="store_true", help="print JSON")
+    tlsa.set_defaults(run=_tlsa)
+    deploy = commands.add_parser(
+        "deploy",
+        help="bring lineages to the servers that they are installed on",
+        description="Bring lineages to the servers that they are installed on, and prove it; what is not installed is not "
+        "touched. This is what the hook in renewal-hooks/deploy runs.",
+    )
+    deploy.set_defaults(run=_deploy)
+    for command in (tlsa, deploy):
+        command.add_argument("lineage", nargs="*", metavar="LINEAGE", help="default: RENEWED_LINEAGE, else all that are known")
+        command.add_argument("--config-dir", metavar="DIR", help=f"certbot's configuration directory (default: {CONFIG_DIR})")
+        command.add_argument("--server-root", metavar="DIR", help="Dovecot's configuration directory")
+        command.add_argument("--postfix-root", metavar="DIR", help="Postfix's configuration directory")
+        command.add_argument("--postfix-services", metavar="SERVICES", help="'submission', 'none', or services of master.cf")
+        command.add_argument("--store", metavar="DIR", help="where keys and certificates are kept")
+    return parser
+
+
+def _tlsa(args: argparse.Namespace) -> int:
+    import json
+
+    from certbot_dovecot import jobs, records
+    from certbot_dovecot.dane import tlsa
+
+    config_dir, names = _lineages(args)
+    documents = []
+    for name in names:
+        made, hosts = records.make(config_dir, name, jobs.options(config_dir, name, _said(args)))
+        if args.json:
+            documents.append(json.loads(tlsa.as_json(name, made)))
+        else:
+            print(tlsa.zone(name, made, hosts).decode(), end="")
+    if args.json:
+        print(json.dumps(documents, indent=1))
+    return 0
+
+
+def _deploy(args: argparse.Namespace) -> int:
+    from certbot_dovecot import commands, jobs, reconcile, summary
+    from certbot_dovecot.transaction import NoCheckpoint
+
+    config_dir, names = _lineages(args)
+    code = 0
+    for name in names:
+        try:
+            chosen = jobs.options(config_dir, name, _said(args))
+            if reconcile.settled(jobs.home(config_dir), name):
+                continue
+            host = jobs.host(config_dir, chosen, commands.run, NoCheckpoint())
+            report = reconcile.converge(host, jobs.of_lineage(jobs.existing(config_dir, name), chosen))
+        except Problem as problem:
+            print(f"certbot-dovecot: {name}: {problem}", file=sys.stderr)
+            code = 1
+            continue
+        if report.changed:
+            print(summary.text(report))
+        if report.withdrawn:
+            print(summary.withdrawn(name, report.withdrawn), file=sys.stderr)
+    return code
+
+
+def _lineages(args: argparse.Namespace) -> tuple[str, list[str]]:
+    """certbot's configuration directory, and the lineages that are meant."""
+    from certbot_dovecot import jobs, store
+
+    renewed = os.environ.get("RENEWED_LINEAGE", "")
+    config_dir = os.path.abspath(args.config_dir or CONFIG_DIR)
+    if args.lineage:
+        return config_dir, list(args.lineage)
+    if renewed:
+        # .../live/NAME, wherever this certbot keeps its configuration
+        live, name = os.path.split(renewed.rstrip("/"))
+        return os.path.abspath(args.config_dir or os.path.dirname(live)), [name]
+    return config_dir, store.lineages(jobs.home(config_dir))
+
+
+def _said(args: argparse.Namespace) -> dict[str, Any]:
+    """The options on this command line, as :class:`~certbot_dovecot.state.Options` has them."""
+    said = {name: getattr(args, name) for name in ("server_root", "postfix_root", "postfix_services", "store")}
+    return {
+        name: value if name == "postfix_services" else os.path.abspath(value) for name, value in said.items() if value is not None
+    }

@@ -1,0 +1,301 @@
+"""What the plugin's door does with certbot's configuration and reverter.
+
+One :class:`Door` per call from certbot: it reads the options that are said now, finds the lineage that certbot means, makes a
+job of it, and keeps configuration files in certbot's checkpoints.  It raises :class:`~certbot_dovecot.problems.Problem` only;
+:mod:`certbot_dovecot.installer` translates.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any, Callable, Optional
+
+from certbot import errors
+from certbot.plugins import common
+
+from certbot_dovecot import commands, files, hook, jobs, lineages, reconcile, rotation
+from certbot_dovecot.bundle import Source
+from certbot_dovecot.plan import Job
+from certbot_dovecot.problems import FileProblem, Problem
+from certbot_dovecot.reconcile import Deployment
+from certbot_dovecot.rotation import Choice, Wish
+from certbot_dovecot.servers import discovery
+from certbot_dovecot.servers.contract import IMailServer
+from certbot_dovecot.servers.discovery import Found
+from certbot_dovecot.state import Options
+
+#: Option names and defaults, as :class:`~certbot_dovecot.state.Options` has them.
+_DEFAULTS = Options()
+
+#: Verbs that may issue a certificate, for which the annual key is decided.
+_ISSUING = ("run", "certonly", "renew", "reconfigure")
+
+
+class Door:
+    """One call from certbot.
+
+    :param plugin: the installer; only certbot's own attributes of it are used.
+    """
+
+    def __init__(self, plugin: common.Installer) -> None:
+        self.plugin = plugin
+        self.config = plugin.config
+        self.home = jobs.home(self.config.config_dir)
+
+    def prepare(self) -> None:
+        """Look whether the servers can be worked with, and tell certbot which key to use.
+
+        :raises Problem: no Dovecot here, or a broken configuration.
+        """
+        if self.config.verb in _ISSUING:
+            self._choose_key()
+        if self.config.verb not in ("plugins", "rollback") and not self.config.dry_run:
+            self.recover()
+        if self.config.verb != "rollback":
+            for server in self.found().servers:
+                server.look()
+
+    def found(self, lineage: str = "") -> Found:
+        """The servers of this host, by the options of ``lineage``."""
+        chosen = self.options(lineage)
+        return discovery.find(chosen.server_root, chosen.postfix_root, chosen.postfix_services, commands.run)
+
+    def describe(self) -> str:
+        """For ``certbot plugins``: what was found."""
+        found = self.found()
+        lines = []
+        for server in found.servers:
+            try:
+                lines.append(server.describe())
+            except Problem as problem:
+                lines.append(f"{server.name}: {problem}")
+        return "\n".join([*lines, *found.notes])
+
+    def names(self) -> list[str]:
+        """Fully qualified names of this host and of the servers' configurations."""
+        import socket
+
+        names = {name for server in self.found().servers for name in server.names()} | {socket.getfqdn().lower()}
+        return sorted(name for name in names if "." in name and not name.startswith("localhost.") and not name[-1].isdigit())
+
+    def options(self, lineage: str = "") -> Options:
+        """What the admin says now, else chose before, else the defaults."""
+        said = {name: value for name, value in self._given().items() if self._said(name, value)}
+        return jobs.options(self.config.config_dir, lineage, said)
+
+    def settled(self, lineage: str) -> bool:
+        """Whether there is nothing to do for ``lineage``: some ``stat`` calls, no command."""
+        return reconcile.settled(self.home, lineage)
+
+    def install(self, source: Source, domains: list[str]) -> Optional[Deployment]:
+        """Write an explicit install.
+
+        :raises Problem: nothing was changed, or everything was put back.
+        """
+        lineage = lineages.of_file(self.config.config_dir, source.cert)
+        if lineage is None:
+            name = jobs.external_name(domains)
+            return self._begin(jobs.of_files(source, domains, self.options(name)))
+        job = jobs.of_lineage(lineage, self.options(lineage.name), explicit=True)
+        deployment = self._begin(job)
+        if deployment and lineage.installer != self.plugin.name:
+            deployment.notes += self._keep_true(lineage.name)
+        return deployment
+
+    def renewed(self, name: str) -> Optional[Deployment]:
+        """Write a lineage to the servers that it is installed on; None if there is nothing to do.
+
+        :raises Problem: nothing was changed, or everything was put back.
+        """
+        return self._begin(jobs.of_lineage(jobs.existing(self.config.config_dir, name), self.options(name)))
+
+    def issued(self, name: Optional[str], names: Sequence[str]) -> Optional[Deployment]:
+        """Write what ``certonly`` has just issued, if it is a lineage that is installed."""
+        found = [lineages.load(self.config.config_dir, name)] if name else lineages.matching(self.config.config_dir, names)
+        for lineage in found:
+            if lineage is not None and not self.settled(lineage.name):
+                deployment = self._begin(jobs.of_lineage(lineage, self.options(lineage.name)))
+                if deployment:
+                    return deployment
+        return None
+
+    def recover(self) -> None:
+        """Clear what a killed run left in certbot's ``IN_PROGRESS``.
+
+        We write nothing before our checkpoint is finished, so what is in there of ours is what was on disk at that time, and
+        putting it back could only undo what the admin edited since.  Another installer's is put back, as it would do itself.
+
+        :raises FileProblem: a file cannot be restored.
+        """
+        path = self.config.in_progress_dir
+        if not os.path.isdir(path):
+            return
+        listed = files.read_if_there(os.path.join(path, "FILEPATHS")) or b""
+        roots = tuple(os.path.join(os.path.realpath(server.root), "") for server in self.found().servers)
+        if any(os.path.realpath(line).startswith(roots) for line in listed.decode(errors="replace").splitlines()):
+            shutil.rmtree(path)
+            return
+        with _reverter():
+            self.plugin.reverter.recovery_routine()
+
+    def roll_back(self, restore: Callable[[], None]) -> tuple[str, ...]:
+        """Let certbot bring back files, under all locks.
+
+        :param restore: does it.
+        :returns: names of the servers whose configuration changed.
+        """
+        with ExitStack() as locks:
+            locks.enter_context(files.locked(f"{self.home}.lock"))
+            servers = self.found().servers
+            for server in servers:
+                locks.enter_context(server.edit_lock())
+            before = {server.name: reconcile.configuration(server) for server in servers}
+            with _reverter():
+                restore()
+            reconcile.forget_open(self.home)
+            return tuple(name for name in before if before[name] != reconcile.configuration(_named(servers, name)))
+
+    def follow(self, names: Sequence[str]) -> None:
+        """Make servers serve what their configuration names now.
+
+        :raises Problem: one does not.
+        """
+        reconcile.follow([_named(self.found().servers, name) for name in names], self.options().probe_timeout)
+
+    def _begin(self, job: Job) -> Optional[Deployment]:
+        checkpoint = _Checkpoint(self.plugin)
+        return reconcile.begin(jobs.host(self.config.config_dir, job.options, commands.run, checkpoint), job)
+
+    def _keep_true(self, name: str) -> tuple[str, ...]:
+        """See to it that a lineage is renewed to the servers whose renewal conf does not name us (rule R11)."""
+        path = hook.ensure(self.config.renewal_deploy_hooks_dir)
+        note = f"The renewal configuration of {name} does not name the installer. {path} keeps the servers up to date instead."
+        if _version() >= (2, 3):
+            note += f" To store the installer: certbot reconfigure --cert-name {name} --installer dovecot"
+        return (note,)
+
+    def _given(self) -> dict[str, Any]:
+        return {
+            "server_root": os.path.abspath(self.plugin.conf("server-root")),
+            "postfix_root": _absolute(self.plugin.conf("postfix-root")),
+            "postfix_services": self.plugin.conf("postfix-services"),
+            "store": _absolute(self.plugin.conf("store")),
+            "key_rotation": self.plugin.conf("key-rotation"),
+            "probe_timeout": float(self.plugin.conf("probe-timeout")),
+        }
+
+    def _said(self, name: str, value: object) -> bool:
+        """Whether an option is said: it differs from its default, or the admin named it on this command line."""
+        if value != getattr(_DEFAULTS, name):
+            return True
+        return self.config.verb != "renew" and self._explicit(f"dovecot_{name}")
+
+    def _explicit(self, variable: str) -> bool:
+        """Whether the admin said something of ``variable``; certbot tells since 2.7, before that the command line does."""
+        if hasattr(self.config, "set_by_user"):
+            return bool(self.config.set_by_user(variable))
+        flags = [f"--{variable.replace('_', '-')}", f"--no-{variable.replace('_', '-')}"]
+        return any(argument.split("=", 1)[0] in flags for argument in sys.argv[1:])
+
+    def _choose_key(self) -> None:
+        """Decide about the key, and set certbot's options so (they take effect in ``run`` and ``renew`` of every version)."""
+        lineage, doubt = self._lineage()
+        if doubt:
+            choice = Choice(doubt, reuse_key=True)
+        else:
+            current = year = None
+            if lineage is not None:
+                current = lineage.key()
+                record = jobs.remembered(self.config.config_dir, lineage.name)
+                year = rotation.year_of(current.spki, record.years if record else {}, lineage.history())
+            choice = rotation.choose(self._wish(lineage), current, year, jobs.now())
+        for option in ("reuse_key", "new_key", "key_type", "elliptic_curve", "rsa_key_size"):
+            value = getattr(choice, option)
+            if value is not None and getattr(self.config, option) != value:
+                setattr(self.config, option, value)
+
+    def _lineage(self) -> tuple[Optional[lineages.Lineage], str]:
+        """The lineage that certbot is about to renew (None for a new one), or why that cannot be told."""
+        if self.config.certname:
+            return lineages.load(self.config.config_dir, self.config.certname), ""
+        names = [str(name) for name in [*self.config.domains, *getattr(self.config, "ip_addresses", ())]]
+        kind = self.config.key_type if self.config.verb == "renew" else None
+        found = lineages.matching(self.config.config_dir, names, kind)
+        if len(found) > 1:
+            return None, f"{' and '.join(lineage.name for lineage in found)} have the same names: the key stays"
+        return (found[0] if found else None), ""
+
+    def _wish(self, lineage: Optional[lineages.Lineage]) -> Wish:
+        config = self.config
+        renew = config.verb == "renew"
+        reuse: Optional[bool] = None
+        if self._explicit("reuse_key") or (renew and lineage and lineage.reuse_key is False and not config.reuse_key):
+            reuse = bool(config.reuse_key)
+        kind = config.key_type if renew or self._differs("key_type", "ecdsa") else None
+        return Wish(
+            rotation=self.options(lineage.name if lineage else "").key_rotation,
+            reuse_key=reuse,
+            new_key=bool(config.new_key),
+            key_type=kind,
+            elliptic_curve=config.elliptic_curve if self._differs("elliptic_curve", "secp256r1") else None,
+            rsa_key_size=config.rsa_key_size if self._differs("rsa_key_size", 2048) else None,
+        )
+
+    def _differs(self, variable: str, default: object) -> bool:
+        return getattr(self.config, variable) != default or self._explicit(variable)
+
+
+class _Checkpoint:
+    """certbot's reverter as the transaction wants it: finished *before* the first byte of a configuration is written.
+
+    A kill then leaves a checkpoint of what is on disk, and never an ``IN_PROGRESS`` over half-written files.
+    """
+
+    def __init__(self, plugin: common.Installer) -> None:
+        self._plugin = plugin
+        self._made: Optional[str] = None
+
+    def save(self, paths: Sequence[str], new: Sequence[str], title: str) -> None:
+        """Copy ``paths`` into a checkpoint."""
+        config = self._plugin.config
+        with _reverter():
+            before = set(os.listdir(config.backup_dir))
+            if paths:
+                self._plugin.add_to_checkpoint(set(paths), title)
+            if new:
+                self._plugin.reverter.register_file_creation(False, *new)
+            self._plugin.finalize_checkpoint(title.strip())
+            made = set(os.listdir(config.backup_dir)) - before
+        self._made = os.path.join(config.backup_dir, made.pop()) if len(made) == 1 else None
+
+    def discard(self) -> None:
+        """Remove the checkpoint again."""
+        if self._made:
+            shutil.rmtree(self._made, ignore_errors=True)
+
+
+@contextmanager
+def _reverter() -> Iterator[None]:
+    """What certbot's reverter and the file system say, as a problem."""
+    try:
+        yield
+    except (errors.Error, OSError) as exc:
+        raise FileProblem(f"certbot's checkpoint directory: {exc}", todo="See that it can be written, then run again") from exc
+
+
+def _named(servers: Sequence[IMailServer], name: str) -> IMailServer:
+    return next(server for server in servers if server.name == name)
+
+
+def _absolute(path: str) -> str:
+    return os.path.abspath(path) if path else ""
+
+
+def _version() -> tuple[int, ...]:
+    import certbot
+
+    return tuple(int(part) for part in certbot.__version__.split(".")[:2] if part.isdigit())

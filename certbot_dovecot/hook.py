@@ -1,0 +1,56 @@
+"""The directory hook that keeps an installed lineage true whoever renews it (rule R11).
+
+``certbot install``, and ``certbot run`` on a lineage that is not due, do not store the installer in the renewal conf: certbot
+then renews without calling us, and the servers' copy would expire in silence.  So a small script goes into certbot's own
+``renewal-hooks/deploy`` at such an install.  It calls ``certbot-dovecot deploy``, which touches nothing that was not
+installed before, for whatever lineage was renewed.
+
+The script is written once and never changed if it is there; an admin may edit or remove it.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import sys
+
+from certbot_dovecot import commands, files
+
+NAME = "certbot-dovecot"
+
+
+def ensure(hooks_dir: str) -> str:
+    """Put the hook into certbot's ``renewal-hooks/deploy`` directory, if it is not there.
+
+    :returns: its path.
+    :raises FileProblem: it cannot be written.
+    """
+    path = os.path.join(hooks_dir, NAME)
+    if not os.path.lexists(path):
+        files.make_directory(hooks_dir)
+        files.write(path, script(_command()), 0o755)
+    return path
+
+
+def script(command: str) -> bytes:
+    """The hook's text; ``command`` is the absolute path of ``certbot-dovecot``."""
+    return f"""#!/bin/sh
+# Written by certbot-dovecot. certbot runs this after every renewal, with RENEWED_LINEAGE set. It brings a renewed
+# certificate to the mail servers that it was installed on, also if its renewal conf does not name the installer.
+# It does nothing for other certificates. To stop that, remove this file.
+command={shlex.quote(command)}
+if [ ! -x "$command" ]; then
+    echo "$command is gone: mail servers keep their old certificate. Install certbot-dovecot again, or remove $0." >&2
+    exit 1
+fi
+exec "$command" deploy
+""".encode()
+
+
+def _command() -> str:
+    """Where ``certbot-dovecot`` is: beside the Python that runs now, else on the search path."""
+    beside = os.path.join(os.path.dirname(sys.executable), NAME)
+    if os.access(beside, os.X_OK):
+        return beside
+    return shutil.which(NAME, path=commands.search_path()) or f"/usr/bin/{NAME}"

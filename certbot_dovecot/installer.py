@@ -1,0 +1,273 @@
+"""What certbot calls.  It translates, and holds no logic.
+
+certbot's life cycle (facts measured on 2.1 and 5.8) and what we make of it:
+
+==================  ===================================================================================
+``prepare``         decide about the annual key; under ``run`` and ``install``, look whether all can work
+``deploy_cert``     collect, once per name
+``save(title)``     write, once, whatever the number of names (:func:`certbot_dovecot.reconcile.begin`)
+``restart``         reload and prove (:meth:`certbot_dovecot.reconcile.Deployment.prove`)
+``renew_deploy``    write, for a lineage that is installed; certbot calls ``restart`` next
+``generic_updates`` at every ``certbot renew``, due or not: finish what an earlier run could not
+==================  ===================================================================================
+
+Failures are certbot's ``PluginError`` with the problem's sentences.  Under ``renew`` and ``certonly`` ``prepare`` never raises
+one: certbot would drop the installer from the renewal conf, in silence, and exit 0.  The problem is kept, and raised from
+``renew_deploy`` or ``restart``, when the new certificate is saved.
+
+certbot imports this module for every command it runs, so nothing heavy is imported before it is needed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import sys
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any, Callable, Optional, Union
+
+from certbot import errors, interfaces
+from certbot.display import util as display_util
+from certbot.plugins import common
+
+from certbot_dovecot.problems import DeployProblem, Problem
+
+if TYPE_CHECKING:
+    from certbot_dovecot.bundle import Source
+    from certbot_dovecot.door import Door
+    from certbot_dovecot.reconcile import Deployment, Report
+
+logger = logging.getLogger(__name__)
+
+#: Under these, a PluginError from prepare() stops certbot before it issues anything, which is what we want.
+_MAY_RAISE = ("run", "install")
+
+
+class Installer(common.Installer):
+    """Dovecot and Postfix submission: install, reload, prove on the wire."""
+
+    description = "Dovecot and Postfix submission: install, reload, prove on the wire"
+
+    @classmethod
+    def add_parser_arguments(cls, add: Callable[..., None]) -> None:
+        """Declare the ``--dovecot-*`` options."""
+        add("server-root", metavar="DIR", default="/etc/dovecot", help="Dovecot's configuration directory (default: /etc/dovecot)")
+        add(
+            "postfix-root",
+            metavar="DIR",
+            default="",
+            help="Postfix's configuration directory (default: what postconf says)",
+        )
+        add(
+            "postfix-services",
+            metavar="SERVICES",
+            default="submission",
+            help="Which services of master.cf get the certificate: 'submission' (port 465, port 587, or wrappermode), 'none', "
+            "or a comma list of service names (default: submission)",
+        )
+        add("store", metavar="DIR", default="", help="Where keys and certificates are kept (default: CONFIG_DIR/dovecot)")
+        add(
+            "key-rotation",
+            metavar="WHEN",
+            default="annual",
+            choices=("annual", "never"),
+            help="When a renewal takes a new key: 'annual', at the first renewal of a year, or 'never' (default: annual)",
+        )
+        add(
+            "probe-timeout",
+            metavar="SECONDS",
+            type=float,
+            default=10.0,
+            help="How long every endpoint is asked until it serves the new certificate (default: 10)",
+        )
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._sources: dict[Source, list[str]] = {}
+        self._deployment: Optional[Deployment] = None
+        self._problem: Optional[Problem] = None
+        self._went_back = False
+        self._rolled_back: tuple[str, ...] = ()
+
+    def prepare(self) -> None:
+        """Look at the host and decide about the key.
+
+        :raises NoInstallationError: there is no Dovecot here.
+        :raises MisconfigurationError: its configuration is broken.
+        """
+        try:
+            self._door().prepare()
+        except Problem as problem:
+            if self.config.verb in _MAY_RAISE:
+                raise errors.MisconfigurationError(str(problem)) from problem
+            self._problem = problem
+            logger.debug("prepare: %s", problem)
+            if self.config.verb in ("plugins", "enhance"):
+                raise errors.NoInstallationError(str(problem)) from problem
+
+    def more_info(self) -> str:
+        """What was found on this host."""
+        return self._door().describe()
+
+    def get_all_names(self) -> Iterable[str]:
+        """Fully qualified names that certbot offers when none is given."""
+        with _translated():
+            return self._door().names()
+
+    def deploy_cert(
+        self, domain: str, cert_path: str, key_path: str, chain_path: Optional[str] = None, fullchain_path: Optional[str] = None
+    ) -> None:
+        """Collect one name; :meth:`save` does the work."""
+        from certbot_dovecot.bundle import Source
+
+        self._sources.setdefault(Source(key_path, cert_path, chain_path, fullchain_path), []).append(str(domain))
+
+    def enhance(self, domain: str, enhancement: str, options: Optional[Union[list[str], str]] = None) -> None:
+        """There are no enhancements.
+
+        :raises PluginError: always.
+        """
+        raise errors.NotSupportedError(f"{enhancement} is not an enhancement of a mail server")
+
+    def supported_enhancements(self) -> list[str]:
+        """None; so certbot itself refuses must-staple requests, which neither server can honour."""
+        return []
+
+    def save(self, title: Optional[str] = None, temporary: bool = False) -> None:
+        """Write what was collected, at the save that has a title.
+
+        :raises PluginError: nothing was changed, or everything was put back; or, where something was down before, what is
+            left to prove.
+        """
+        if title is None or not self._sources:
+            return
+        sources, self._sources = self._sources, {}
+        with _translated():
+            for source, domains in sources.items():
+                door = self._door()
+                self._deployment = door.install(source, domains)
+                if self._deployment and self._deployment.plan.degraded:
+                    # What was broken before may stay unproven, and that must not make certbot roll back what was written:
+                    # so it is told here, where certbot keeps it.
+                    self._prove()
+
+    def restart(self) -> None:
+        """Reload what was written and prove it; nothing if nothing was.
+
+        :raises PluginError: with what failed, and what was restored.
+        """
+        with _translated():
+            if self._rolled_back:
+                servers, self._rolled_back = self._rolled_back, ()
+                self._door().follow(servers)
+            elif self._problem:
+                raise self._problem
+            elif self._deployment:
+                self._prove()
+            elif self.config.verb == "certonly":
+                self._deployment = self._door().issued(self.config.certname, _names(self.config))
+                self._prove()
+
+    def renew_deploy(self, lineage: interfaces.RenewableCert, *args: Any, **kwargs: Any) -> None:
+        """Write a renewed lineage to the servers that it is installed on; :meth:`restart` proves it.
+
+        :raises PluginError: nothing was changed, or everything was put back.
+        """
+        with _translated():
+            if self._problem:
+                raise self._problem
+            self._deployment = self._door().renewed(lineage.lineagename)
+
+    def generic_updates(self, lineage: interfaces.RenewableCert, *args: Any, **kwargs: Any) -> None:
+        """Finish what an earlier run could not; certbot calls this on an instance that is not prepared.
+
+        :raises PluginError: what is still not true.
+        """
+        with _translated():
+            door = self._door()
+            if not door.settled(lineage.lineagename):
+                self._deployment = door.renewed(lineage.lineagename)
+                self._prove()
+
+    def rollback_checkpoints(self, rollback: int = 1) -> None:
+        """Bring back configuration files; :meth:`restart` makes the servers follow.
+
+        certbot calls this too when :meth:`restart` failed, and then everything has been put back already.
+
+        :raises PluginError: a file cannot be restored.
+        """
+        if self._went_back:
+            self._went_back = False
+            return
+        with _translated():
+            self._rolled_back = self._door().roll_back(lambda: super(Installer, self).rollback_checkpoints(rollback))
+
+    def recovery_routine(self) -> None:
+        """Put back what was written and not proven.
+
+        :raises PluginError: a file cannot be restored.
+        """
+        with _translated():
+            if self._deployment:
+                deployment, self._deployment = self._deployment, None
+                deployment.abandon()
+            self._door().recover()
+
+    def config_test(self) -> None:
+        """Let the servers check their configuration.
+
+        :raises MisconfigurationError: one refuses.
+        """
+        try:
+            for server in self._door().found().servers:
+                server.check()
+        except Problem as problem:
+            raise errors.MisconfigurationError(str(problem)) from problem
+
+    def _door(self) -> Door:
+        from certbot_dovecot.door import Door
+
+        return Door(self)
+
+    def _prove(self) -> None:
+        from certbot_dovecot import summary
+
+        deployment, self._deployment = self._deployment, None
+        if deployment is None:
+            return
+        try:
+            report = deployment.prove()
+        except DeployProblem as problem:
+            self._went_back = not problem.kept
+            raise
+        lines = summary.text(report) if report.changed or deployment.plan.job.explicit else ""
+        if lines:
+            display_util.notify(lines)
+        self._warn(report, deployment.plan.job.lineage)
+
+    def _warn(self, report: Report, lineage: str) -> None:
+        """What an admin must know, also when ``-q`` hides everything but errors."""
+        from certbot_dovecot import summary
+
+        if report.withdrawn:
+            print(summary.withdrawn(lineage, report.withdrawn), file=sys.stderr)
+        if report.new_key and report.records and self.config.quiet:
+            print(f"{lineage}: {summary.new_key(report)}", file=sys.stderr)
+
+
+interfaces.GenericUpdater.register(Installer)
+interfaces.RenewDeployer.register(Installer)
+
+
+@contextlib.contextmanager
+def _translated() -> Iterator[None]:
+    """Problems become certbot's errors: one clear sentence, exit 1, no traceback."""
+    try:
+        yield
+    except Problem as problem:
+        raise errors.PluginError(str(problem)) from problem
+
+
+def _names(config: Any) -> list[str]:
+    """The names on the command line; certbot 5.3 made objects of them, and keeps addresses apart."""
+    return [str(name) for name in [*config.domains, *getattr(config, "ip_addresses", ())]]

@@ -1,0 +1,92 @@
+"""From a lineage's name to a job: what the admin chose, which servers there are, which files it holds.
+
+What was chosen at the first install is remembered in the record, since certbot drops plugin options when ``run`` meets an
+existing lineage and never stores those of ``install``.  What is said now goes before what is remembered, and that before the
+defaults.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import os
+from collections.abc import Mapping
+from typing import Any, Optional
+
+from certbot_dovecot import lineages, state, store
+from certbot_dovecot.bundle import Source
+from certbot_dovecot.commands import Runner
+from certbot_dovecot.plan import Job
+from certbot_dovecot.problems import Problem
+from certbot_dovecot.reconcile import Host
+from certbot_dovecot.servers import discovery
+from certbot_dovecot.state import Options
+from certbot_dovecot.transaction import Checkpoint
+
+
+def home(config_dir: str) -> str:
+    """Where the records are, and the store unless the admin said otherwise."""
+    return os.path.join(config_dir, "dovecot")
+
+
+def options(config_dir: str, lineage: str, said: Mapping[str, Any]) -> Options:
+    """The options for ``lineage``.
+
+    :param said: those that are said now, by name.
+    :raises StateProblem: the record cannot be read.
+    """
+    record = state.load(store.folder(home(config_dir), "", lineage).state) if lineage else None
+    return dataclasses.replace(record.options if record else Options(), **said)
+
+
+def host(config_dir: str, chosen: Options, run: Runner, checkpoint: Checkpoint) -> Host:
+    """What a reconcile works with, on this host."""
+    found = discovery.find(chosen.server_root, chosen.postfix_root, chosen.postfix_services, run)
+    return Host(found.servers, home(config_dir), now, checkpoint, notes=found.notes)
+
+
+def of_lineage(lineage: lineages.Lineage, chosen: Options, explicit: bool = False) -> Job:
+    """The job of bringing one of certbot's lineages to the servers."""
+    return Job(lineage.name, lineage.source, chosen, lineage.history, explicit)
+
+
+def of_files(source: Source, domains: list[str], chosen: Options) -> Job:
+    """The job of installing files that are no lineage's.
+
+    They get a folder of their own, ``<first name>-external``, so that no renewal of a lineage of that name takes its place.
+    """
+    return Job(external_name(domains), source, chosen, explicit=True)
+
+
+def external_name(domains: list[str]) -> str:
+    """The folder's name for a certificate from elsewhere."""
+    first = domains[0] if domains else "certificate"
+    return f"{first.replace('*.', '').replace('/', '_')}-external"
+
+
+def existing(config_dir: str, name: str) -> lineages.Lineage:
+    """The lineage ``name``.
+
+    :raises Problem: there is none.
+    """
+    lineage = lineages.load(config_dir, name)
+    if lineage is None:
+        raise Problem(
+            "there is no such lineage, or its renewal configuration is damaged",
+            where=os.path.join(config_dir, "renewal", f"{name}.conf"),
+            todo="See certbot certificates for the names",
+        )
+    return lineage
+
+
+def now() -> datetime.datetime:
+    """The clock of real life, UTC."""
+    return datetime.datetime.now(datetime.timezone.utc)
+
+
+def remembered(config_dir: str, lineage: str) -> Optional[state.State]:
+    """The record of ``lineage``, or None.
+
+    :raises StateProblem: it cannot be read.
+    """
+    return state.load(store.folder(home(config_dir), "", lineage).state)

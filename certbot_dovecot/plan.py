@@ -1,0 +1,256 @@
+"""What would be done, and why: looking and deciding, before the first write.
+
+:func:`make` checks the bundle, looks at the servers, asks the endpoints what they serve now, and computes every byte that an
+install or a renewal would write.  It writes nothing.  The deed, :mod:`certbot_dovecot.reconcile`, carries a plan out; a command
+that only shows one ends here.
+
+Fails as a :class:`~certbot_dovecot.problems.Problem`, with nothing changed.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Callable, Optional
+
+from certbot_dovecot import bundle as bundles
+from certbot_dovecot import files, rotation, state, store
+from certbot_dovecot.bundle import Bundle, Source
+from certbot_dovecot.files import Edit, Signature
+from certbot_dovecot.problems import Problem
+from certbot_dovecot.servers import probe
+from certbot_dovecot.servers.contract import Endpoint, IMailServer, Pair, View
+from certbot_dovecot.servers.probe import Answer
+from certbot_dovecot.state import Options, State
+from certbot_dovecot.store import Folder
+
+#: Seconds for the look at what an endpoint serves before anything is changed.
+FIRST_LOOK = 3.0
+
+
+@dataclass(frozen=True)
+class Job:
+    """One lineage to be brought to the servers.
+
+    :param lineage: its name, and its folder's.
+    :param source: the files it holds now.
+    :param options: what the admin chose.
+    :param history: gives (SPKI, start of validity) of its archived certificates, to tell a key's year.
+    :param explicit: true for ``run`` and ``install``: add it to every server.
+    """
+
+    lineage: str
+    source: Source
+    options: Options
+    history: Callable[[], Sequence[tuple[str, datetime.datetime]]] = tuple
+    explicit: bool = False
+
+
+@dataclass(frozen=True)
+class Target:
+    """A server that shall serve the lineage, as it was found.
+
+    :param edits: what its configuration needs; empty if it names the pair already.
+    :param running: whether its master process runs.
+    :param before: what its endpoints served.
+    """
+
+    server: IMailServer
+    view: View
+    edits: tuple[Edit, ...]
+    running: bool
+    before: tuple[Answer, ...] = ()
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that is known and decided before the first write.
+
+    :param was: the record as it was; None for a lineage that we know nothing of.
+    :param signature: of the source files, taken before they were read.
+    :param stem: the key's name in the store.
+    :param store_edits: the key, then the combined file; empty if both are there.
+    :param reload: names of the targets to be reloaded.
+    :param verify: names of the targets to be proven on the wire.
+    :param withdrawn: servers that no longer name our files, to be left alone.
+    :param broken: servers that the lineage is installed on and whose own tools refuse now, with the reason.
+    """
+
+    job: Job
+    place: Folder
+    was: Optional[State]
+    bundle: Bundle
+    signature: Signature
+    stem: str
+    years: tuple[tuple[str, int], ...]
+    targets: tuple[Target, ...]
+    store_edits: tuple[Edit, ...]
+    reload: frozenset[str]
+    verify: frozenset[str]
+    withdrawn: tuple[str, ...] = ()
+    broken: tuple[tuple[str, Problem], ...] = ()
+
+    @property
+    def pair(self) -> Pair:
+        """The files that every target's configuration names in the end."""
+        return Pair(self.place.cert(self.stem), self.place.key(self.stem))
+
+    @property
+    def installing(self) -> frozenset[str]:
+        """Names of the targets that the lineage is added to, rather than kept on."""
+        return frozenset(t.server.name for t in self.targets if _adds(self.job, self.was, t.server.name))
+
+    def again(self, server: IMailServer) -> tuple[Edit, ...]:
+        """The edits of ``server``, computed again from what its files are now."""
+        return server.plan(self.pair, self.bundle.names, None if server.name in self.installing else self.place.owns)
+
+    @property
+    def sni(self) -> Optional[str]:
+        """The host name that endpoints are asked for."""
+        return probe.sni_for(self.bundle.names)
+
+    @property
+    def down(self) -> frozenset[str]:
+        """Names of the targets that do not run."""
+        return frozenset(target.server.name for target in self.targets if not target.running)
+
+    @property
+    def sick(self) -> frozenset[Endpoint]:
+        """Endpoints that served no certificate at all before anything was changed."""
+        return frozenset(answer.endpoint for target in self.targets for answer in target.before if answer.leaf is None)
+
+    @property
+    def degraded(self) -> bool:
+        """Whether something was down or broken before: what cannot be proven then is no reason to go back."""
+        return bool(self.down or self.sick or self.broken)
+
+    @property
+    def idle(self) -> bool:
+        """Whether there is nothing to write, to reload or to prove."""
+        return not (self.store_edits or self.reload or self.verify or any(target.edits for target in self.targets))
+
+
+def make(servers: Sequence[IMailServer], home: str, job: Job, now: datetime.datetime) -> Optional[Plan]:
+    """Look and decide.
+
+    :param home: ``CONFIG_DIR/dovecot``.
+    :returns: None if the lineage is installed nowhere and is not to be.
+    :raises Problem: something is wrong that must be mended first; nothing was changed.
+    """
+    place = store.folder(home, job.options.store, job.lineage)
+    was = state.load(place.state)
+    views, refused = _look(servers)
+    if job.explicit and refused:
+        raise next(iter(refused.values()))
+    targets = [server for server in servers if server.name in views and _concerns(job, was, place, server.name, views)]
+    before = was.servers if was else ()
+    broken = tuple((name, problem) for name, problem in refused.items() if name in before)
+    withdrawn = tuple(
+        name for name in before if name in views and name not in [server.name for server in targets]
+    )
+    if not targets and not broken and not withdrawn:
+        return None
+    signature = files.sign(job.source.paths)
+    bundle = bundles.read(job.source, now)
+    stem, years = _stem(job, was, place, bundle, now)
+    pair = Pair(place.cert(stem), place.key(stem))
+    edited = [
+        (server, server.plan(pair, bundle.names, None if _adds(job, was, server.name) else place.owns)) for server in targets
+    ]
+    # A server without a single TLS endpoint (Postfix without a submission service) has nothing to install into.
+    edited = [(server, edits) for server, edits in edited if edits or _names(views[server.name], place)]
+    return _decide(job, place, was, bundle, signature, (stem, years), edited, views, (withdrawn, broken))
+
+
+def _look(servers: Sequence[IMailServer]) -> tuple[dict[str, View], dict[str, Problem]]:
+    views: dict[str, View] = {}
+    refused: dict[str, Problem] = {}
+    for server in servers:
+        try:
+            views[server.name] = server.look()
+        except Problem as problem:
+            refused[server.name] = problem
+    return views, refused
+
+
+def _names(view: View, place: Folder) -> bool:
+    """Whether the effective configuration names a file of the lineage's folder: what "installed" means."""
+    return any(place.owns(pair.cert) for pair in view.pairs)
+
+
+def _concerns(job: Job, was: Optional[State], place: Folder, name: str, views: dict[str, View]) -> bool:
+    """Whether the lineage is, or shall be, on this server.
+
+    A name in the record's ``installing`` was about to be installed when the run was killed.
+    """
+    return _adds(job, was, name) or _names(views[name], place)
+
+
+def _adds(job: Job, was: Optional[State], name: str) -> bool:
+    """Whether the lineage is to be added to this server, rather than kept where it is."""
+    return job.explicit or (was is not None and name in was.installing)
+
+
+def _stem(
+    job: Job, was: Optional[State], place: Folder, bundle: Bundle, now: datetime.datetime
+) -> tuple[str, tuple[tuple[str, int], ...]]:
+    """The key's name in the store, and the record of years with this key in it."""
+    recorded = dict(was.years) if was else {}
+    year = recorded.get(bundle.spki) or rotation.year_of(bundle.spki, recorded, job.history()) or now.year
+    recorded[bundle.spki] = year
+    return rotation.stem_for(bundle.spki, year, store.keys(place)), tuple(sorted(recorded.items()))
+
+
+def _decide(
+    job: Job,
+    place: Folder,
+    was: Optional[State],
+    bundle: Bundle,
+    signature: Signature,
+    key: tuple[str, tuple[tuple[str, int], ...]],
+    edited: Sequence[tuple[IMailServer, tuple[Edit, ...]]],
+    views: dict[str, View],
+    lost: tuple[tuple[str, ...], tuple[tuple[str, Problem], ...]],
+) -> Plan:
+    stem, years = key
+    pair = Pair(place.cert(stem), place.key(stem))
+    store_edits = store.edits(place, stem, bundle) if edited else ()
+    open_before = frozenset(was.reload + was.verify) if was else frozenset()
+    unproven = job.explicit or was is None or was.leaf != bundle.leaf
+    changes = bool(store_edits or any(edits for _, edits in edited))
+    # All or none: the TLSA data is written for every endpoint that was seen, in one go.
+    prove = bool(edited) and (changes or unproven or bool(open_before))
+    targets, reload = [], set()
+    for server, edits in edited:
+        before: tuple[Answer, ...] = ()
+        running = True
+        if prove:
+            running = server.running()
+            endpoints = [served.endpoint for served in views[server.name].served]
+            seconds = min(FIRST_LOOK, job.options.probe_timeout)
+            before = probe.ask_all(endpoints, probe.sni_for(bundle.names), seconds) if running else ()
+        if edits or store_edits or (was and server.name in was.reload) or _stale(before, views[server.name], pair, bundle):
+            reload.add(server.name)
+        targets.append(Target(server, views[server.name], edits, running, before))
+    return Plan(
+        job=job,
+        place=place,
+        was=was,
+        bundle=bundle,
+        signature=signature,
+        stem=stem,
+        years=years,
+        targets=tuple(targets),
+        store_edits=store_edits,
+        reload=frozenset(reload),
+        verify=frozenset(target.server.name for target in targets) if prove else frozenset(),
+        withdrawn=lost[0],
+        broken=lost[1],
+    )
+
+
+def _stale(answers: Sequence[Answer], view: View, pair: Pair, bundle: Bundle) -> bool:
+    """Whether an endpoint that should serve the leaf already serves something else: a reload that never happened."""
+    ours = {served.endpoint for served in view.served if served.pair == pair}
+    return any(answer.endpoint in ours and answer.digest not in ("", bundle.leaf) for answer in answers)

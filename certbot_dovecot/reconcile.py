@@ -1,0 +1,421 @@
+"""The one way in which a lineage reaches the servers.
+
+*Level-triggered*: it looks at the state, not at the event.  What does the lineage hold, what is in the store, what do the
+configurations name, what do the sockets serve?  It does the difference, and nothing when there is none, so that running it
+again after any failure finishes the job.
+
+In order: plan (:mod:`certbot_dovecot.plan`: all checks come before the first write); write the record, the store, the
+configurations; let the servers check theirs; reload, once each; ask every endpoint until it serves the new leaf; write the
+TLSA data; close the record.
+
+How it fails, always as a :class:`~certbot_dovecot.problems.Problem`:
+
+* before the first write: nothing was changed;
+* an endpoint that worked before does not serve the new leaf, or a server's own check refuses: the old bytes come back and
+  the servers reload (:class:`~certbot_dovecot.problems.DeployProblem`, ``kept`` false);
+* only what was down or broken *before* is not proven: the new state stays, the record remembers what is left to prove
+  (``kept`` true), and the next run proves it.
+
+*First install is explicit*: only an explicit job adds a server.  Otherwise a server whose effective configuration names a file
+of the lineage's folder is kept true, and one that no longer does is left alone, and said once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Callable, Optional
+
+from certbot_dovecot import bundle as bundles
+from certbot_dovecot import files, plan, state, store
+from certbot_dovecot.dane import tlsa
+from certbot_dovecot.files import Edit, Signature
+from certbot_dovecot.plan import Job, Plan, Target
+from certbot_dovecot.problems import Changed, DeployProblem, Problem, ServerProblem
+from certbot_dovecot.servers import probe
+from certbot_dovecot.servers.contract import Endpoint, IMailServer, View
+from certbot_dovecot.servers.probe import Answer
+from certbot_dovecot.state import State
+from certbot_dovecot.transaction import Checkpoint, Transaction
+
+#: How often a server's edits are computed again because someone else edited its file in between.
+ATTEMPTS = 50
+
+
+@dataclass(frozen=True)
+class Host:
+    """What a reconcile works with, passed in by a door.
+
+    :param home: ``CONFIG_DIR/dovecot``.
+    :param clock: now, UTC.
+    :param checkpoint: keeps configuration files for ``certbot rollback``.
+    :param notes: what was left out when the servers were looked for.
+    :param patience: seconds to wait for another run's lock.
+    """
+
+    servers: tuple[IMailServer, ...]
+    home: str
+    clock: Callable[[], datetime.datetime]
+    checkpoint: Checkpoint
+    notes: tuple[str, ...] = ()
+    patience: float = files.LOCK_PATIENCE
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a reconcile did.
+
+    :param plan: what was decided; None if the lineage is installed nowhere, or all was found true at a glance.
+    :param changed: whether a byte was written or a server reloaded.
+    :param new_key: whether the servers serve another key of this lineage than before.
+    :param answers: what every endpoint served at the end.
+    :param records: the TLSA records of what is served.
+    :param withdrawn: servers that no longer name our files; the record drops them, so that they are told once.
+    :param notes: what the admin should know, full sentences.
+    """
+
+    plan: Optional[Plan] = None
+    changed: bool = False
+    new_key: bool = False
+    answers: tuple[Answer, ...] = ()
+    records: tuple[tlsa.Record, ...] = ()
+    withdrawn: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def settled(home: str, lineage: str) -> bool:
+    """Whether everything was found true and no file has been edited since: a few ``stat`` calls.
+
+    :param home: ``CONFIG_DIR/dovecot``.
+    :raises StateProblem: the record cannot be read.
+    """
+    record = state.load(store.folder(home, "", lineage).state)
+    return record is not None and not record.reload and not record.verify and files.unchanged(record.settled)
+
+
+def converge(host: Host, job: Job) -> Report:
+    """Bring a lineage to the servers and prove it, in one go.
+
+    :raises Problem: as the module says.
+    """
+    deployment = begin(host, job)
+    return deployment.prove() if deployment else Report()
+
+
+def begin(host: Host, job: Job) -> Optional[Deployment]:
+    """Check, look, decide and write; what is left is :meth:`Deployment.prove`.
+
+    :returns: None if the lineage is installed nowhere, or if all is true.
+    :raises Problem: nothing was changed, or everything was put back.
+    """
+    if not job.explicit and settled(host.home, job.lineage):
+        return None
+    # The first plan is made without a lock: a lineage that is none of our business must not wait, nor leave a lock file.
+    if plan.make(host.servers, host.home, job, host.clock()) is None:
+        return None
+    with contextlib.ExitStack() as locks:
+        locks.enter_context(files.locked(f"{host.home}.lock", host.patience))
+        decided = plan.make(host.servers, host.home, job, host.clock())
+        if decided is None:
+            return None
+        for target in decided.targets:
+            if target.edits:
+                locks.enter_context(files.locked(os.path.join(target.server.root, ".certbot.lock"), host.patience))
+        deployment = Deployment(host, decided)
+        deployment.write()
+        deployment.locks = locks.pop_all()
+    return deployment
+
+
+class Deployment:
+    """One lineage on its way to the servers: written, and not proven yet.
+
+    It holds the store's lock, and those of the server roots whose configuration changes, until :meth:`prove`.
+    """
+
+    def __init__(self, host: Host, decided: Plan) -> None:
+        self.host = host
+        self.plan = decided
+        self.locks = contextlib.ExitStack()
+        self.notes: tuple[str, ...] = host.notes if decided.job.explicit else ()
+        self._transaction = Transaction(host.checkpoint)
+        self._reloaded: list[IMailServer] = []
+        self._views: dict[str, View] = {target.server.name: target.view for target in decided.targets}
+
+    def write(self) -> None:
+        """Write the record, the store and the configurations, and let the servers check theirs.
+
+        :raises Problem: everything was put back.
+        """
+        if self.plan.idle:
+            return
+        try:
+            self._write_files()
+            for target in self.plan.targets:
+                if target.edits:
+                    self._write_configuration(target)
+        except Problem as problem:
+            raise self._back(problem.what, problem.where, problem.todo) from problem
+        except BaseException:
+            self._transaction.undo()
+            raise
+
+    def prove(self) -> Report:
+        """Reload what changed, ask every endpoint until it serves the new leaf, write the TLSA data, close the record.
+
+        :raises DeployProblem: see the module; the locks are released in any case.
+        """
+        with self.locks:
+            try:
+                answers = self._reload_and_ask()
+            except Problem as problem:
+                raise self._back(problem.what, problem.where, problem.todo) from problem
+            except BaseException:
+                self._back("interrupted", "", "")
+                raise
+            wrong = [answer for answer in answers if answer.digest != self.plan.bundle.leaf]
+            if any(answer.endpoint not in self.plan.sick for answer in wrong):
+                raise self._back(_tell(wrong), "", _LOOK_AT_THE_LOG)
+            report = self._close(answers, wrong)
+            self._complain(wrong)
+            return report
+
+    def abandon(self) -> None:
+        """Put back what :meth:`write` wrote, without proving anything."""
+        with self.locks:
+            self._transaction.undo()
+
+    def _write_files(self) -> None:
+        place, transaction = self.plan.place, self._transaction
+        transaction.directory(place.path)
+        transaction.directory(os.path.dirname(place.state))
+        self._record(self.plan.installing, self.plan.reload, self.plan.verify, through=transaction.do)
+        for edit in self.plan.store_edits:
+            transaction.do(edit)
+        transaction.checkpoint(
+            [edit for target in self.plan.targets for edit in target.edits],
+            f"Installed the certificate {self.plan.job.lineage} (key {self.plan.stem}) by the dovecot plugin\n",
+        )
+
+    def _write_configuration(self, target: Target) -> None:
+        server = target.server
+        edits = target.edits
+        for _ in range(ATTEMPTS):
+            try:
+                for edit in edits:
+                    self._transaction.do(edit, server.apply)
+                break
+            except Changed:
+                edits = self.plan.again(server)
+        else:
+            raise ServerProblem("someone else keeps editing this file", where=edits[0].path, todo="Run the command again later")
+        server.check()
+        self._views[server.name] = view = server.look()
+        ours = [pair for pair in view.pairs if self.plan.place.owns(pair.cert) or self.plan.place.owns(pair.key)]
+        if not ours or any(pair != self.plan.pair for pair in ours):
+            raise ServerProblem(
+                f"{server.name} does not take the certificate from where it was written",
+                where=edits[-1].path if edits else server.root,
+                todo="Look for another setting that overrides it, and report this",
+            )
+
+    def _expected(self) -> dict[Endpoint, str]:
+        """Every endpoint that names the pair, on a server that runs and is to be proven, and the leaf it shall serve."""
+        return {
+            served.endpoint: self.plan.bundle.leaf
+            for target in self.plan.targets
+            if target.server.name in self.plan.verify and target.running
+            for served in self._views[target.server.name].served
+            if served.pair == self.plan.pair
+        }
+
+    def _reload_and_ask(self) -> tuple[Answer, ...]:
+        for target in self.plan.targets:
+            if target.server.name in self.plan.reload and target.running:
+                self._reloaded.append(target.server)
+                target.server.reload()
+        return probe.wait_until(
+            self._expected(), self.plan.sni, self.plan.job.options.probe_timeout, self.plan.bundle.algorithm
+        )
+
+    def _back(self, what: str, where: str, todo: str) -> DeployProblem:
+        """Put the old bytes back, reload what was reloaded, and tell."""
+        failures = list(self._transaction.undo())
+        servers = []
+        for server in self._reloaded:
+            try:
+                server.check()
+                if server.running():
+                    server.reload()
+                else:
+                    server.start()
+                servers.append(server.name)
+            except Problem as problem:
+                failures.append(f"{server.name} could not be reloaded: {problem}")
+        if self._reloaded and not failures:
+            failures += self._not_as_before()
+        if failures:
+            left = "Not everything could be put back: " + " ".join(failures)
+        else:
+            left = "The files are as they were before"
+            if servers:
+                left += f", and {' and '.join(servers)} {'was' if len(servers) == 1 else 'were'} reloaded with them"
+        return DeployProblem(what, where=where, left=left, todo=todo)
+
+    def _not_as_before(self) -> list[str]:
+        """What endpoints serve after going back, where it is not what they served before."""
+        before = {answer.endpoint: answer.digest for target in self.plan.targets for answer in target.before if answer.leaf}
+        answers = probe.wait_until(before, self.plan.sni, self.plan.job.options.probe_timeout, None)
+        return [_one(answer) for answer in answers if answer.digest != before[answer.endpoint]]
+
+    def _close(self, answers: Sequence[Answer], wrong: Sequence[Answer]) -> Report:
+        """Write the TLSA data and the record of what was proven."""
+        decided = self.plan
+        sick = {answer.endpoint.server for answer in wrong} | decided.down | {name for name, _ in decided.broken}
+        records = self._tlsa(answers) if decided.verify else ()
+        signature: Signature = ()
+        if not sick:
+            pair = (decided.pair.cert, decided.pair.key) if decided.targets else ()
+            signature = decided.signature + files.sign(pair)
+            signature += tuple(entry for server in self.host.servers for entry in self._seen(server))
+        self._record(frozenset(), frozenset(), frozenset(sick), signature)
+        was = decided.was
+        return Report(
+            plan=decided,
+            changed=bool(decided.store_edits or self._reloaded or any(target.edits for target in decided.targets)),
+            new_key=bool(decided.targets) and (was is None or was.spki != decided.bundle.spki),
+            answers=tuple(answers),
+            records=records,
+            withdrawn=decided.withdrawn,
+            notes=self.notes,
+        )
+
+    def _seen(self, server: IMailServer) -> Signature:
+        """The configuration that the last look at ``server`` read; empty if it could not be looked at."""
+        try:
+            return self._views[server.name].signature if server.name in self._views else server.look().signature
+        except Problem:
+            return ()
+
+    def _tlsa(self, answers: Sequence[Answer]) -> tuple[tlsa.Record, ...]:
+        """Write ``tlsa.zone`` and ``tlsa.json`` for the endpoints that were seen serving the key (rules D13, R5)."""
+        decided = self.plan
+        seen = {answer.endpoint.port for answer in answers if answer.digest == decided.bundle.leaf}
+        served = {port: [decided.bundle.spki] for port in seen if port != 25}
+        records = tlsa.records(decided.bundle.names, served)
+        for path, data in (
+            (decided.place.zone, tlsa.zone(decided.job.lineage, records, decided.bundle.names)),
+            (decided.place.json, tlsa.as_json(decided.job.lineage, records)),
+        ):
+            if files.read_if_there(path) != data:
+                files.write(path, data)
+        return records
+
+    def _record(
+        self,
+        installing: frozenset[str],
+        reload: frozenset[str],
+        verify: frozenset[str],
+        signature: Signature = (),
+        through: Callable[[Edit], None] = files.apply,
+    ) -> None:
+        """Write ``state.json``."""
+        decided = self.plan
+        names = {target.server.name for target in decided.targets}
+        was = decided.was or State()
+        record = replace(
+            was,
+            options=decided.job.options,
+            years=dict(decided.years),
+            stem=decided.stem if names else was.stem,
+            leaf=decided.bundle.leaf if names else was.leaf,
+            spki=decided.bundle.spki if names else was.spki,
+            servers=tuple(sorted(names | {name for name, _ in decided.broken})),
+            installing=tuple(sorted(installing)),
+            reload=tuple(sorted(reload)),
+            verify=tuple(sorted(verify)),
+            settled=signature,
+        )
+        data = state.dump(record)
+        there = files.read_if_there(decided.place.state)
+        if there != data:
+            through(Edit(decided.place.state, there, data))
+
+    def _complain(self, wrong: Sequence[Answer]) -> None:
+        """Raise for what was down or broken before and is still not proven; everything else stands."""
+        decided = self.plan
+        parts = [f"{name} does not run, and did not before" for name in sorted(decided.down)]
+        parts += [f"{_one(answer)}, and did not work before" for answer in wrong]
+        parts += [str(problem).rstrip(".") for _, problem in decided.broken]
+        if parts:
+            raise DeployProblem(
+                f"the certificate {decided.job.lineage} is in place, but not proven everywhere: " + "; ".join(parts),
+                left="The files and the configuration are the new ones",
+                todo="Mend or start that server; the next certbot renew then proves it by itself",
+                kept=True,
+            )
+
+
+def configuration(server: IMailServer) -> Signature:
+    """What the configuration of ``server`` is now, to tell later whether it changed; empty if it cannot be read."""
+    try:
+        return server.look().signature
+    except Problem:
+        return ()
+
+
+def follow(servers: Sequence[IMailServer], seconds: float) -> tuple[Answer, ...]:
+    """After configuration files were brought back: make ``servers`` serve what these name.
+
+    :param seconds: how long endpoints are asked.
+    :returns: what every endpoint serves.
+    :raises Problem: a server refuses, or an endpoint does not serve the certificate that its configuration names.
+    """
+    expected: dict[Endpoint, str] = {}
+    for server in servers:
+        server.check()
+        for served in server.look().served:
+            if served.pair is not None:
+                expected[served.endpoint] = bundles.digest_of(bundles.leaf_of(files.read(served.pair.cert), served.pair.cert))
+        if not server.running():
+            raise ServerProblem(
+                "its configuration is back, but it does not run", where=server.name, todo="Start it (systemctl start)"
+            )
+        server.reload()
+    answers = probe.wait_until(expected, None, seconds, None)
+    wrong = [answer for answer in answers if answer.digest != expected[answer.endpoint]]
+    if wrong:
+        raise DeployProblem(
+            "after the rollback, not every endpoint serves what its configuration names: " + "; ".join(map(_one, wrong)),
+            left="The configuration files are the ones from before",
+            todo=_LOOK_AT_THE_LOG,
+        )
+    return answers
+
+
+def forget_open(home: str) -> None:
+    """After a rollback: nothing that a killed run left open is to be finished, for the admin wants it gone."""
+    for lineage in store.lineages(home):
+        path = store.folder(home, "", lineage).state
+        try:
+            record = state.load(path)
+        except Problem:
+            continue
+        if record is not None:
+            files.write(path, state.dump(replace(record, installing=(), reload=(), verify=(), settled=())))
+
+
+_LOOK_AT_THE_LOG = "See the server's log (doveadm log errors, journalctl, mail.log), mend the cause and run the command again"
+
+
+def _tell(wrong: Sequence[Answer]) -> str:
+    return "not every endpoint served the new certificate: " + "; ".join(_one(answer) for answer in wrong)
+
+
+def _one(answer: Answer) -> str:
+    if answer.leaf is None:
+        return f"{answer.endpoint}: {answer.error}"
+    return f"{answer.endpoint} serves the certificate with SHA-256 {answer.digest[:16]}..."
