@@ -110,7 +110,7 @@ def parse(data: bytes, path: str) -> State:
             installing=_texts(raw["installing"]),
             reload=_texts(raw["reload"]),
             verify=_texts(raw["verify"]),
-            settled=tuple((_text(p), _number(m), _number(s), _number(i)) for p, m, s, i in raw["settled"]),
+            settled=tuple((_text(p), _number(m), _number(s), _number(i)) for p, m, s, i in _list(raw["settled"])),
         )
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as exc:
         raise StateProblem(
@@ -146,10 +146,14 @@ def _text(value: object) -> str:
     return value
 
 
-def _texts(value: object) -> tuple[str, ...]:
+def _list(value: object) -> list[Any]:
     if not isinstance(value, list):
         raise TypeError("not a list")
-    return tuple(_text(entry) for entry in value)
+    return value
+
+
+def _texts(value: object) -> tuple[str, ...]:
+    return tuple(_text(entry) for entry in _list(value))
 
 
 def _number(value: object) -> int:
