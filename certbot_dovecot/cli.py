@@ -113,7 +113,7 @@ def _deploy(args: argparse.Namespace) -> int:
 
 
 def _lineages(args: argparse.Namespace) -> tuple[str, list[str]]:
-    """certbot's configuration directory, and the lineages that are meant."""
+    """Certbot's configuration directory, and the lineages that are meant."""
     from certbot_dovecot import jobs, store
 
     renewed = os.environ.get("RENEWED_LINEAGE", "")
@@ -129,7 +129,6 @@ def _lineages(args: argparse.Namespace) -> tuple[str, list[str]]:
 
 def _said(args: argparse.Namespace) -> dict[str, Any]:
     """The options on this command line, as :class:`~certbot_dovecot.state.Options` has them."""
-    said = {name: getattr(args, name) for name in ("server_root", "postfix_root", "postfix_services", "store")}
-    return {
-        name: value if name == "postfix_services" else os.path.abspath(value) for name, value in said.items() if value is not None
-    }
+    said = {name: getattr(args, name) for name in ("server_root", "postfix_root", "store") if getattr(args, name) is not None}
+    paths = {name: os.path.abspath(path) for name, path in said.items()}
+    return paths if args.postfix_services is None else {**paths, "postfix_services": args.postfix_services}

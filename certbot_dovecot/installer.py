@@ -51,7 +51,12 @@ class Installer(common.Installer):
     @classmethod
     def add_parser_arguments(cls, add: Callable[..., None]) -> None:
         """Declare the ``--dovecot-*`` options."""
-        add("server-root", metavar="DIR", default="/etc/dovecot", help="Dovecot's configuration directory (default: /etc/dovecot)")
+        add(
+            "server-root",
+            metavar="DIR",
+            default="/etc/dovecot",
+            help="Dovecot's configuration directory (default: /etc/dovecot)",
+        )
         add(
             "postfix-root",
             metavar="DIR",

@@ -11,8 +11,9 @@ All methods raise :class:`~certbot_dovecot.problems.ServerProblem` (its tools re
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Callable, ContextManager, Optional
+from typing import Callable, Optional
 
 from zope.interface import Attribute, Interface
 
@@ -101,7 +102,7 @@ class IMailServer(Interface):
             elsewhere stays.
         """
 
-    def edit_lock() -> ContextManager[None]:
+    def edit_lock() -> AbstractContextManager[None]:
         """Hold the lock under which this server's configuration is edited, while someone else writes its files."""
 
     def apply(edit: Edit) -> None:

@@ -17,7 +17,8 @@ def refuse_reloads(mailhost) -> None:
     """A ``local_name`` whose certificate is gone: Dovecot refuses every reload from now on, with exit 0 (facts)."""
     cert, key = "/etc/dovecot/private/dovecot.pem", "/etc/dovecot/private/dovecot.key"
     mailhost.write("/etc/dovecot/private/other.pem", view.read(cert).decode())
-    mailhost.write(LOCAL, f"local_name other.example.test {{\n  ssl_cert = </etc/dovecot/private/other.pem\n  ssl_key = <{key}\n}}\n")
+    block = f"  ssl_cert = </etc/dovecot/private/other.pem\n  ssl_key = <{key}\n"
+    mailhost.write(LOCAL, f"local_name other.example.test {{\n{block}}}\n")
     mailhost.restart("dovecot")
     os.unlink("/etc/dovecot/private/other.pem")
 
@@ -79,7 +80,7 @@ def test_a_broken_configuration_stops_an_install_before_anything_is_issued(mailh
 
 
 def test_a_broken_configuration_at_a_renewal_keeps_the_installer(mailhost):
-    """certbot drops an installer, in silence, whose prepare() raises under renew (facts)."""
+    """Certbot drops an installer, in silence, whose prepare() raises under renew (facts)."""
     mailhost.certbot(*INSTALL)
     old = view.live_leaf(NAME)
     mailhost.append(LOCAL, "protocol imap {\n")
@@ -163,7 +164,7 @@ def test_a_record_that_is_not_ours_stops_everything(mailhost, content, said):
     with open(f"{STORE}/state.json", "wb") as file:
         file.write(content)
     before = mailhost.snapshot(*CONFIGURATIONS, STORE)
-    for command in (("renew", "-q"), ("renew", "-q", "--force-renewal"), INSTALL + ("--force-renewal",)):
+    for command in (("renew", "-q"), ("renew", "-q", "--force-renewal"), (*INSTALL, "--force-renewal")):
         result = mailhost.certbot(*command, check=False)
         assert result.code == 1
         assert said in result.stderr

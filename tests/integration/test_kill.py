@@ -1,0 +1,131 @@
+"""A SIGKILL at every point of an install, a renewal and a new-year switch.
+
+The points are enumerated, not picked: the run is traced once, and every system call of it that makes a change durable or
+starts a command (each write to a file ends in an fsync and a rename; each reload is a command) is a point.  Then the run is
+repeated from the same bytes, once for each point, and killed as it enters that call: so before the one change and after the
+other.  Afterwards
+
+* every configuration names a key and a certificate that match,
+* every port serves a certificate, the old one or the new one,
+* the next ``certbot renew`` ends in the right state: the new one everywhere and nothing left open; or, if the kill came before
+  the first write of an install, nothing changed.
+"""
+
+from __future__ import annotations
+
+import collections
+import json
+import os
+import re
+import shutil
+import sys
+
+import pytest
+from certbot_dovecot.servers.dovecot import Dovecot
+from certbot_dovecot.servers.postfix import Postfix
+
+from certbot_dovecot import bundle as bundles
+from certbot_dovecot import commands
+from tests.integration import view
+from tests.integration.test_install import INSTALL, NAME, STORE
+
+#: What makes a change durable, or starts a command.
+CALLS = ("rename", "renameat", "fsync", "unlink", "unlinkat", "mkdir", "rmdir", "vfork", "clone", "clone3")
+TREES = ("/etc/dovecot", "/etc/postfix", "/etc/letsencrypt", "/var/lib/letsencrypt")
+SHARDS = 4
+NEW_YEAR = "2027-01-25 12:00:00"
+
+#: name, what comes before, the command, its clock
+SCENARIOS = {
+    "install": ((), ("install", "--installer", "dovecot", "--cert-name", NAME), None),
+    "renewal": ((INSTALL,), ("renew", "-q"), None),
+    "new year": ((INSTALL,), ("renew", "-q"), NEW_YEAR),
+}
+
+
+def strace(host, command, at, out, *options):
+    """Run certbot under strace, its main process only, killed or not."""
+    argv = [os.path.join(os.path.dirname(sys.executable), "certbot"), *command]
+    if at:
+        argv = ["faketime", at, *argv]
+    return host.run("strace", "-qq", "-o", out, *options, *argv, check=False, timeout=60)
+
+
+def points(trace):
+    """(system call, its number) of each traced call, from the first that concerns us."""
+    counts = collections.Counter()
+    found, begun = [], False
+    for line in trace.splitlines():
+        match = re.match(r"(\w+)\(", line)
+        if not match:
+            continue
+        counts[match.group(1)] += 1
+        begun = begun or "/etc/letsencrypt/dovecot" in line
+        if begun:
+            found.append((match.group(1), counts[match.group(1)]))
+    return found
+
+
+class Saved:
+    """The bytes of a host before the run, to start each time from."""
+
+    def __init__(self, host, tmp_path):
+        self.host = host
+        self.copy = tmp_path / "saved"
+        for tree in TREES:
+            shutil.copytree(tree, f"{self.copy}{tree}", symlinks=True)
+
+    def restore(self):
+        for tree in TREES:
+            for entry in os.scandir(tree):
+                shutil.rmtree(entry.path) if entry.is_dir(follow_symlinks=False) else os.unlink(entry.path)
+            shutil.copytree(f"{self.copy}{tree}", tree, symlinks=True, dirs_exist_ok=True)
+        self.host.restart("dovecot")
+        self.host.restart("postfix")
+
+
+def matching_pairs_are_named():
+    for server in (Dovecot("/etc/dovecot", commands.run), Postfix("/etc/postfix", commands.run)):
+        for served in server.look().served:
+            source = bundles.Source(served.pair.key, served.pair.cert)
+            leaf = bundles.leaf_of(view.read(source.cert), source.cert)
+            bundles._check_key(view.read(source.key), leaf, source)
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("shard", range(SHARDS))
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_a_kill_anywhere(mailhost, tmp_path, scenario, shard):
+    before, command, at = SCENARIOS[scenario]
+    if scenario == "install":
+        mailhost.certbot("certonly", *INSTALL)
+    for earlier in before:
+        mailhost.certbot(*earlier)
+    old = set(view.leaves(mailhost).values())
+    if scenario != "install":
+        # Renewed while the servers were not told: what the killed run does is ours alone, and fast.
+        mailhost.certbot("renew", "--force-renewal", "--disable-renew-updates", at=at)
+    new = view.live_leaf(NAME)
+    configuration = mailhost.snapshot("/etc/dovecot", "/etc/postfix")
+    saved = Saved(mailhost, tmp_path)
+    trace = tmp_path / "trace"
+    assert strace(mailhost, command, at, str(trace), "-y", "-e", f"trace={','.join(CALLS)}").code == 0
+    assert set(view.leaves(mailhost).values()) == {new}
+    todo = points(trace.read_text())
+    assert len(todo) > 20
+    for call, number in todo[shard::SHARDS]:
+        saved.restore()
+        result = strace(mailhost, command, at, os.devnull, "-e", f"inject={call}:signal=SIGKILL:when={number}")
+        where = f"{scenario}: killed at {call} number {number}"
+        assert result.code in (-9, 137), where
+        matching_pairs_are_named()
+        assert set(view.leaves(mailhost).values()) <= old | {new}, where
+        assert mailhost.certbot("renew", "-q", at=at, check=False).code == 0, where
+        untouched = scenario == "install" and not os.path.exists(f"{STORE}/state.json")
+        assert set(view.leaves(mailhost).values()) == (old if untouched else {new}), where
+        if untouched:
+            assert mailhost.snapshot("/etc/dovecot", "/etc/postfix") == configuration, where
+        else:
+            record = json.loads(view.read(f"{STORE}/state.json"))
+            assert [record[name] for name in ("installing", "reload", "verify")] == [[], [], []], where
+            assert record["leaf"] == new, where
