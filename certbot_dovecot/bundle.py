@@ -110,7 +110,7 @@ def make(key: bytes, leaf: bytes, chain: list[bytes], now: datetime.datetime, so
     _check_chain(leaf_cert, chain_certs, chain_path)
     return Bundle(
         key_pem=key if key.endswith(b"\n") else key + b"\n",
-        combined=b"".join(pem.replace(b"\r\n", b"\n") + b"\n" for pem in [leaf, *chain]),
+        combined=b"".join(pem.strip().replace(b"\r\n", b"\n") + b"\n" for pem in [leaf, *chain]),
         names=names_of(leaf_cert),
         leaf=hashlib.sha256(leaf_cert.public_bytes(Encoding.DER)).hexdigest().upper(),
         spki=spki_of(leaf_cert),

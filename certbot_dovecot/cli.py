@@ -46,8 +46,8 @@ def _parser() -> argparse.ArgumentParser:
     tlsa = commands.add_parser(
         "tlsa",
         help="print and file the TLSA records of the keys that are served now",
-        description="Ask every endpoint of this host which key it serves, print the TLSA records of the lineages' keys that are "
-        "served, with a lineage's renewed key as next, and file them in the store (tlsa.zone, tlsa.json). "
+        description="Ask every endpoint of this host which key it serves, print the TLSA records of the lineages' keys that "
+        "are served, with a lineage's renewed key as next, and file them in the store (tlsa.zone, tlsa.json). "
         'Usable as certbot renew --deploy-hook "certbot-dovecot tlsa".',
     )
     tlsa.add_argument("--json", action="store_true", help="print JSON")
