@@ -110,6 +110,10 @@ class Installer(common.Installer):
             if self.config.verb in ("plugins", "enhance"):
                 raise errors.NoInstallationError(str(problem)) from problem
 
+    def __str__(self) -> str:
+        # ``certbot plugins --prepare`` shows this line; anywhere else it is for a debug log, and must cost nothing.
+        return self.more_info() if self.config.verb == "plugins" else super().__str__()
+
     def more_info(self) -> str:
         """What was found on this host."""
         return self._door().describe()

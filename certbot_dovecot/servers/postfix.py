@@ -1,0 +1,293 @@
+"""Postfix: the submission services, the certificate that each is configured with, and the edits that change it.
+
+Only ``-o`` options of the chosen services in master.cf are edited; main.cf and port 25 stay as they are.  Promises and failures
+are those of :class:`~certbot_dovecot.servers.contract.IMailServer`.
+
+Traps that shaped this room (facts/postfix.md): setting certificate and key is not enough, what main.cf sets may shadow them and
+must be cleared for the service; ``postfix reload`` exits 0 even if the master process dies of it; edits take part in Postfix's
+own lock, ``flock`` on ``master.cf.tmp``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import re
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Callable, Optional
+
+from zope.interface import implementer
+
+from certbot_dovecot import files
+from certbot_dovecot.commands import Command, Runner
+from certbot_dovecot.files import Edit
+from certbot_dovecot.problems import ConfProblem, LockProblem, ServerProblem
+from certbot_dovecot.servers import master_cf
+from certbot_dovecot.servers.contract import Endpoint, IMailServer, Pair, Served, View
+from certbot_dovecot.servers.master_cf import Entry
+
+CERT, KEY = "smtpd_tls_cert_file", "smtpd_tls_key_file"
+
+#: What wins over certificate and key file if it is not empty.
+SHADOWS = ("smtpd_tls_chain_files", "smtpd_tls_eccert_file", "smtpd_tls_eckey_file", "tls_server_sni_maps")
+
+_ASKED = (
+    CERT, KEY, *SHADOWS, "smtpd_tls_wrappermode", "smtpd_tls_security_level", "smtpd_use_tls", "smtpd_enforce_tls",
+    "inet_interfaces", "inet_protocols", "myhostname",
+)  # fmt: skip
+
+_memory: dict[tuple[str, str], tuple[View, str]] = {}
+
+
+def find_root(run: Runner) -> Optional[str]:
+    """Postfix's configuration directory, or None without Postfix."""
+    try:
+        done = run(Command(("postconf", "-h", "config_directory")))
+    except ServerProblem:
+        return None
+    return os.fsdecode(done.out.strip()) or None if done.code == 0 else None
+
+
+@implementer(IMailServer)
+class Postfix:
+    """Postfix under one configuration directory.
+
+    :param root: the directory of main.cf and master.cf.
+    :param run: runs its commands.
+    :param services: ``submission``, or a comma list of service names of master.cf.
+    :param ipv6: whether this host has IPv6.
+    """
+
+    name = "Postfix"
+
+    def __init__(self, root: str, run: Runner, services: str = "submission", ipv6: Optional[bool] = None) -> None:
+        self.root = root
+        self.master = os.path.join(root, "master.cf")
+        self.services = services
+        self._run = run
+        self._ipv6 = os.path.exists("/proc/net/if_inet6") if ipv6 is None else ipv6
+
+    def describe(self) -> str:
+        """Version, root and services."""
+        version = os.fsdecode(self._ask("postconf", "-h", "mail_version").strip())
+        ports = sorted({served.endpoint.port for served in self.look().served})
+        return f"Postfix {version}, {self.master}, TLS on {', '.join(map(str, ports)) or 'no chosen service'}"
+
+    def look(self) -> View:
+        """One ``postconf`` call, or none if nothing has changed since the last."""
+        known = _memory.get((self.root, self.services))
+        if known is None or not files.unchanged(known[0].signature):
+            known = self._look()
+            _memory[(self.root, self.services)] = known
+        return known[0]
+
+    def names(self) -> tuple[str, ...]:
+        """``myhostname``, if it is fully qualified."""
+        self.look()
+        name = _memory[(self.root, self.services)][1].lower()
+        return (name,) if "." in name else ()
+
+    def plan(self, pair: Pair, names: Sequence[str], only: Optional[Callable[[str], bool]] = None) -> tuple[Edit, ...]:
+        """See the contract: one edit of master.cf, or none."""
+        data = files.read(self.master)
+        entries = master_cf.parse(data, self.master)
+        main = self._main()
+        for path in (pair.cert, pair.key):
+            if re.search(r"[\s{}$]", path):
+                raise ConfProblem(f"it cannot name the file {path}, for a space, brace or dollar in it", where=self.master)
+        values: dict[int, dict[str, str]] = {}
+        for entry in self._chosen(entries, main):
+            if only is not None and not any(only(value) for value in (entry.option(CERT), entry.option(KEY)) if value):
+                continue
+            values[entry.line] = {CERT: pair.cert, KEY: pair.key, **dict.fromkeys(self._shadows(entry, main), "")}
+        new = master_cf.set_options(data, entries, values, self.master)
+        return () if new == data else (Edit(self.master, data, new),)
+
+    def apply(self, edit: Edit) -> None:
+        """Write under Postfix's own lock, if the file still has the bytes that the edit was computed from."""
+        with self.edit_lock():
+            files.apply(edit)
+
+    @contextlib.contextmanager
+    def edit_lock(self) -> Iterator[None]:
+        """Postfix's own lock for editing: ``flock`` on ``master.cf.tmp``, which is gone when the edit is done."""
+        path = f"{self.master}.tmp"
+        descriptor = _flock(path)
+        try:
+            yield
+        finally:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
+            os.close(descriptor)
+
+    def check(self) -> None:
+        """``postfix check``."""
+        done = self._run(Command(("postfix", "-c", self.root, "check"), reads=False))
+        if done.code:
+            raise ServerProblem(f"postfix check refuses it: {done.message}", where=self.root, todo="Mend it first")
+
+    def running(self) -> bool:
+        """``postfix status``."""
+        return self._run(Command(("postfix", "-c", self.root, "status"), reads=False)).code == 0
+
+    def reload(self) -> None:
+        """``postfix reload``, and a look whether the master process lived through it."""
+        done = self._run(Command(("postfix", "-c", self.root, "reload"), reads=False))
+        if done.code:
+            raise ServerProblem(f"postfix reload failed: {done.message}", where=self.root)
+        if not self.running():
+            raise ServerProblem("the master process died of the reload", where=self.root)
+
+    def start(self) -> None:
+        """``postfix start``."""
+        done = self._run(Command(("postfix", "-c", self.root, "start"), reads=False))
+        if done.code:
+            raise ServerProblem(f"postfix start failed: {done.message}", where=self.root)
+
+    def _ask(self, *argv: str) -> bytes:
+        done = self._run(Command((argv[0], "-c", self.root, *argv[1:])))
+        if done.code:
+            raise ServerProblem(f"{argv[0]} refuses its configuration: {done.message}", where=self.root, todo="Mend it first")
+        return done.out
+
+    def _main(self) -> dict[str, str]:
+        """What is effective in main.cf, of the parameters that we need."""
+        found = {}
+        for line in os.fsdecode(self._ask("postconf", "-x", *_ASKED)).splitlines():
+            name, _, value = line.partition("=")
+            found[name.strip()] = value.strip()
+        return found
+
+    def _look(self) -> tuple[View, str]:
+        signature = files.sign([os.path.join(self.root, "main.cf"), self.master])
+        data = files.read(self.master)
+        entries = master_cf.parse(data, self.master)
+        main = self._main()
+        served, notes = [], []
+        last = {(entry.host, entry.port): entry for entry in entries if entry.fields[1] == "inet"}
+        for entry in self._chosen(entries, main):
+            if last[(entry.host, entry.port)] is not entry or entry.port is None:
+                continue
+            if not _tls(entry, main):
+                notes.append(f"Postfix: {entry.name} in {self.master} has no TLS; set smtpd_tls_security_level=encrypt.")
+                continue
+            implicit = _value(entry, main, "smtpd_tls_wrappermode") == "yes"
+            protocol = "smtp" if entry.port == 25 else "submission"
+            pair = self._pair(entry, main)
+            for address in self._addresses(entry, main):
+                served.append(Served(Endpoint("Postfix", protocol, address, entry.port, implicit), pair))
+        if not served and not notes:
+            notes.append(f"Postfix: no submission service (465, 587) is enabled in {self.master}.")
+        for line in master_cf.orphans(data):
+            notes.append(f"Postfix: {self.master}:{line} belongs to the service above the commented-out one; was that meant?")
+        ordered = tuple(sorted(served, key=lambda one: (one.endpoint.port, one.endpoint.address)))
+        pairs = tuple(dict.fromkeys(one.pair for one in ordered if one.pair))
+        return View(ordered, signature, pairs, tuple(notes)), main.get("myhostname", "")
+
+    def _chosen(self, entries: Sequence[Entry], main: Mapping[str, str]) -> list[Entry]:
+        """The entries that are ours to edit."""
+        inet = [entry for entry in entries if entry.fields[1] == "inet"]
+        if self.services.strip().lower() == "submission":
+            return [
+                entry
+                for entry in inet
+                if entry.command == "smtpd"
+                and entry.port != 25
+                and (entry.port in (465, 587) or _value(entry, main, "smtpd_tls_wrappermode") == "yes")
+            ]
+        chosen = []
+        for name in filter(None, (name.strip() for name in self.services.split(","))):
+            found = [entry for entry in inet if entry.name == name]
+            if not found:
+                raise ConfProblem(
+                    f"there is no service {name} of type inet (there is {', '.join(entry.name for entry in inet)})",
+                    where=self.master,
+                    left="Nothing was changed",
+                    todo="Give --dovecot-postfix-services names from that list",
+                )
+            chosen += found
+        return chosen
+
+    def _shadows(self, entry: Entry, main: Mapping[str, str]) -> list[str]:
+        """What would win over our certificate in this service; a mere default of another parameter is not cleared."""
+        explicit = [name for name in SHADOWS if re.search(rf"(?m)^{name}[ \t]*=", self._main_cf())]
+        own = {name: entry.option(name) for name in SHADOWS}
+        return [name for name in SHADOWS if own[name] or (own[name] is None and main.get(name) and name in explicit)]
+
+    def _main_cf(self) -> str:
+        return os.fsdecode(files.read(os.path.join(self.root, "main.cf")))
+
+    def _pair(self, entry: Entry, main: Mapping[str, str]) -> Optional[Pair]:
+        """What the service serves an ordinary client, as far as files can say it (facts/postfix.md, the table)."""
+        if self._expanded(entry, main, "smtpd_tls_chain_files"):
+            return None
+        eccert = self._expanded(entry, main, "smtpd_tls_eccert_file")
+        cert, key = self._expanded(entry, main, CERT), self._expanded(entry, main, KEY)
+        if eccert:
+            return Pair(eccert, self._expanded(entry, main, "smtpd_tls_eckey_file") or eccert)
+        return Pair(cert, key or cert) if cert else None
+
+    def _expanded(self, entry: Entry, main: Mapping[str, str], name: str) -> str:
+        """The effective value of a parameter, with ``$other`` of main.cf filled in."""
+
+        def fill(match: re.Match[str]) -> str:
+            other = next(group for group in match.groups() if group)
+            own = entry.option(other)
+            return own if own is not None else os.fsdecode(self._ask("postconf", "-x", "-h", other).strip())
+
+        value = _value(entry, main, name)
+        return re.sub(r"\$(?:(\w+)|\{(\w+)\}|\((\w+)\))", fill, value) if "$" in value else value
+
+    def _addresses(self, entry: Entry, main: Mapping[str, str]) -> list[str]:
+        """Addresses to connect to."""
+        if entry.host:
+            return [entry.host if entry.host != "localhost" else "127.0.0.1"]
+        protocols = main.get("inet_protocols", "all")
+        loopback = (["127.0.0.1"] if protocols != "ipv6" else []) + (["::1"] if self._ipv6 and protocols != "ipv4" else [])
+        found: list[str] = []
+        for name in main.get("inet_interfaces", "all").replace(",", " ").split():
+            found += loopback if name in ("all", "loopback-only") else [name.strip("[]")]
+        return list(dict.fromkeys(found))
+
+
+def _value(entry: Entry, main: Mapping[str, str], name: str) -> str:
+    own = entry.option(name)
+    return own if own is not None else main.get(name, "")
+
+
+def _tls(entry: Entry, main: Mapping[str, str]) -> bool:
+    """Whether the service does TLS at all."""
+    if _value(entry, main, "smtpd_tls_wrappermode") == "yes":
+        return True
+    level = _value(entry, main, "smtpd_tls_security_level")
+    if level:
+        return level != "none"
+    return "yes" in (_value(entry, main, "smtpd_use_tls"), _value(entry, main, "smtpd_enforce_tls"))
+
+
+def _flock(path: str) -> int:
+    """Open and lock the file ``path``, and see that it is still the one of that name: a descriptor.
+
+    :raises LockProblem: it cannot be made, or someone holds it for too long.
+    """
+    deadline = time.monotonic() + files.LOCK_PATIENCE
+    while True:
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        except OSError as exc:
+            raise files.problem(path, exc, "Postfix's lock file cannot be made") from exc
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            here, there = os.fstat(descriptor), os.stat(path)
+            if (here.st_dev, here.st_ino) == (there.st_dev, there.st_ino):
+                return descriptor
+        except (BlockingIOError, FileNotFoundError):
+            pass
+        os.close(descriptor)
+        if time.monotonic() > deadline:
+            raise LockProblem("someone else edits master.cf all the time", where=path, left="Nothing was changed")
+        time.sleep(0.01)
+
+
