@@ -185,7 +185,7 @@ def test_nothing_is_left_running(mailhost, lab):
 
 
 def test_a_lab_that_is_killed_leaves_nothing_running_and_there_may_be_two(mailhost):
-    script = "from tests.lab import lab; e = lab.enter(); h = e.__enter__().host; h.reset(); print(h.served(993).error); input()"
+    script = "from tests.lab import lab; e = lab.enter(); h = e.__enter__().host; h.reset(); print(h.served(25).error); input()"
     with subprocess.Popen(
         [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=Path(__file__).parents[2]
     ) as other:

@@ -137,11 +137,14 @@ class MailHost:
         for pid in self.processes(server, _MASTERS):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGTERM)
+        pids: set[int] = set()
         while True:
-            pids = self.processes(server)
+            # A process that ends loses the link to its program before it lets go of its sockets.
+            pids = {*pids, *self.processes(server)} & set(namespace.inhabitants(self._spare))
             if not pids:
                 return
-            if time.monotonic() > deadline:
+            # Without their master, Dovecot's login processes take another second to leave.
+            if time.monotonic() > deadline or not self.processes(server, _MASTERS):
                 namespace.kill(pids)
             time.sleep(0.005)
 

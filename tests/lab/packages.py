@@ -1,13 +1,18 @@
-"""The packages that the lab needs, by what they install; ``python3 -m tests.lab.packages`` prints the missing ones.
+"""The packages that the lab needs, by what they install.
 
-Only the standard library is used here: this runs before there is a virtual environment.
+``python3 -m tests.lab.packages`` prints the missing ones; with ``--install``, as root, it installs them without starting what
+they contain.  Only the standard library is used here: this runs before there is a virtual environment.
 """
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
 
 #: Package and the program, file, or (``module:``) Python module that proves it; the names are Debian's.
 NEEDED = {
@@ -25,11 +30,50 @@ NEEDED = {
     "util-linux": "flock",
     "python3-venv": "module:ensurepip",
 }
+_POLICY = "/usr/sbin/policy-rc.d"
 
 
 def missing() -> list[str]:
     """Names of packages that are not installed."""
     return [package for package, proof in NEEDED.items() if not _there(proof)]
+
+
+def install(packages: list[str]) -> None:
+    """Install with apt-get; asks the mirrors for their lists only if the ones at hand do not do.
+
+    :raises SystemExit: not root, or apt-get fails.
+    """
+    if os.geteuid() != 0:
+        sys.exit(f"The packages {' '.join(packages)} are missing: run this as root, or install them.")
+    print(f"Installing {' '.join(packages)}", flush=True)
+    with _nothing_starts():
+        if not _apt("install", "--no-install-recommends", *packages):
+            _apt("update")
+            if not _apt("install", "--no-install-recommends", *packages):
+                sys.exit("apt-get install failed, see above.")
+    if missing():
+        sys.exit(f"After the installation, {' '.join(missing())} still cannot be found.")
+
+
+def _apt(*arguments: str) -> bool:
+    env = dict(os.environ, DEBIAN_FRONTEND="noninteractive")
+    return subprocess.run(["apt-get", "-qy", *arguments], env=env, stdin=subprocess.DEVNULL, check=False).returncode == 0
+
+
+@contextlib.contextmanager
+def _nothing_starts() -> Iterator[None]:
+    """Let the packages' scripts find a policy by which no service is started (invoke-rc.d(8))."""
+    aside = f"{_POLICY}.aside"
+    if os.path.lexists(_POLICY):
+        os.rename(_POLICY, aside)
+    try:
+        with open(os.open(_POLICY, os.O_WRONLY | os.O_CREAT, 0o755), "w") as file:
+            file.write("#!/bin/sh\nexit 101\n")
+        yield
+    finally:
+        os.unlink(_POLICY)
+        if os.path.lexists(aside):
+            os.rename(aside, _POLICY)
 
 
 def _there(proof: str) -> bool:
@@ -40,4 +84,8 @@ def _there(proof: str) -> bool:
 
 
 if __name__ == "__main__":
-    print(" ".join(missing()))
+    lacking = missing()
+    if "--install" not in sys.argv[1:]:
+        print(" ".join(lacking))
+    elif lacking:
+        install(lacking)

@@ -1,0 +1,34 @@
+# From a bare Debian machine, as root:
+#
+#   make test    set everything up, run all tests, lint and type checks, on the newest certbot and on 2.1
+#   make demo    set everything up, show what the plugin does on a real mail host in a private namespace
+#   make unit    only the tests that need no daemon and no root
+#   make lint    only style and types
+#   make clean   remove what was built here; packages stay installed
+
+PYTHON ?= python3
+TOX = .venv/bin/tox
+
+.PHONY: test demo unit lint packages clean
+
+test: packages $(TOX)
+	$(TOX) run
+
+demo: packages $(TOX)
+	@$(TOX) run -q -e demo
+
+unit lint: $(TOX)
+	$(TOX) run -e $@
+
+# What the lab needs from the distribution; nothing is started by its installation.
+packages:
+	@$(PYTHON) -m tests.lab.packages --install
+
+$(TOX):
+	@$(PYTHON) -c 'import ensurepip' || { echo 'The package python3-venv is missing: run "make packages" as root.' >&2; exit 1; }
+	$(PYTHON) -m venv .venv
+	.venv/bin/python -m pip install --quiet 'tox>=4'
+
+clean:
+	rm -rf .venv .tox build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache docs/_build
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
