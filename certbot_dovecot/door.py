@@ -39,20 +39,20 @@ class Door:
     """One call from certbot.
 
     :param plugin: the installer; only certbot's own attributes of it are used.
+    :param before: the SPKI of the lineage before certbot issued; None if that is not known.
     """
 
-    def __init__(self, plugin: common.Installer) -> None:
+    def __init__(self, plugin: common.Installer, before: Optional[str] = None) -> None:
         self.plugin = plugin
+        self.before = before
         self.config = plugin.config
         self.home = jobs.home(self.config.config_dir)
 
     def prepare(self) -> None:
-        """Look whether the servers can be worked with, and tell certbot which key to use.
+        """Look whether the servers can be worked with.
 
         :raises Problem: no Dovecot here, or a broken configuration.
         """
-        if self.config.verb in _ISSUING:
-            self._choose_key()
         if self.config.verb not in ("plugins", "rollback") and not self.config.dry_run:
             self.recover()
         if self.config.verb != "rollback":
@@ -100,7 +100,7 @@ class Door:
         if lineage is None:
             name = jobs.external_name(domains)
             return self._begin(jobs.of_files(source, domains, self.options(name)))
-        job = jobs.of_lineage(lineage, self.options(lineage.name), explicit=True)
+        job = jobs.of_lineage(lineage, self.options(lineage.name), True, self.before)
         deployment = self._begin(job)
         if deployment and lineage.installer != self.plugin.name:
             deployment.notes += self._keep_true(lineage.name)
@@ -111,14 +111,14 @@ class Door:
 
         :raises Problem: nothing was changed, or everything was put back.
         """
-        return self._begin(jobs.of_lineage(jobs.existing(self.config.config_dir, name), self.options(name)))
+        return self._begin(jobs.of_lineage(jobs.existing(self.config.config_dir, name), self.options(name), False, self.before))
 
     def issued(self, name: Optional[str], names: Sequence[str]) -> Optional[Deployment]:
         """Write what ``certonly`` has just issued, if it is a lineage that is installed."""
         found = [lineages.load(self.config.config_dir, name)] if name else lineages.matching(self.config.config_dir, names)
         for lineage in found:
             if lineage is not None and not self.settled(lineage.name):
-                deployment = self._begin(jobs.of_lineage(lineage, self.options(lineage.name)))
+                deployment = self._begin(jobs.of_lineage(lineage, self.options(lineage.name), False, self.before))
                 if deployment:
                     return deployment
         return None
@@ -201,18 +201,27 @@ class Door:
         flags = [f"--{variable.replace('_', '-')}", f"--no-{variable.replace('_', '-')}"]
         return any(argument.split("=", 1)[0] in flags for argument in sys.argv[1:])
 
-    def _choose_key(self) -> None:
-        """Decide about the key, and set certbot's options so (they take effect in ``run`` and ``renew`` of every version)."""
+    def choose_key(self) -> Optional[str]:
+        """Decide about the key, and set certbot's options so (they take effect in ``run`` and ``renew`` of every version).
+
+        :returns: the lineage's SPKI now, empty for a new lineage; None if no certificate will be issued, or on doubt.
+        :raises Problem: the lineage or our record of it cannot be read; certbot's options are as they were.
+        """
+        if self.config.verb not in _ISSUING:
+            return None
         lineage, doubt = self._lineage()
         if doubt:
-            choice = Choice(doubt, reuse_key=True)
-        else:
-            current = year = None
-            if lineage is not None:
-                current = lineage.key()
-                record = jobs.remembered(self.config.config_dir, lineage.name)
-                year = rotation.year_of(current.spki, record.years if record else {}, lineage.history())
-            choice = rotation.choose(self._wish(lineage), current, year, jobs.now())
+            self._set(Choice(doubt, reuse_key=True))
+            return None
+        current = year = None
+        if lineage is not None:
+            current = lineage.key()
+            record = jobs.remembered(self.config.config_dir, lineage.name)
+            year = rotation.year_of(current.spki, record.years if record else {}, lineage.history())
+        self._set(rotation.choose(self._wish(lineage), current, year, jobs.now()))
+        return current.spki if current else ""
+
+    def _set(self, choice: Choice) -> None:
         for option in ("reuse_key", "new_key", "key_type", "elliptic_curve", "rsa_key_size"):
             value = getattr(choice, option)
             if value is not None and getattr(self.config, option) != value:

@@ -91,6 +91,7 @@ class Installer(common.Installer):
         self._sources: dict[Source, list[str]] = {}
         self._deployment: Optional[Deployment] = None
         self._problem: Optional[Problem] = None
+        self._before: Optional[str] = None
         self._went_back = False
         self._rolled_back: tuple[str, ...] = ()
 
@@ -101,6 +102,7 @@ class Installer(common.Installer):
         :raises MisconfigurationError: its configuration is broken.
         """
         try:
+            self._before = self._door().choose_key()
             self._door().prepare()
         except Problem as problem:
             if self.config.verb in _MAY_RAISE:
@@ -236,7 +238,7 @@ class Installer(common.Installer):
     def _door(self) -> Door:
         from certbot_dovecot.door import Door
 
-        return Door(self)
+        return Door(self, self._before)
 
     def _prove(self) -> None:
         from certbot_dovecot import summary

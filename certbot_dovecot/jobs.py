@@ -45,9 +45,9 @@ def host(config_dir: str, chosen: Options, run: Runner, checkpoint: Checkpoint) 
     return Host(found.servers, home(config_dir), now, checkpoint, notes=found.notes)
 
 
-def of_lineage(lineage: lineages.Lineage, chosen: Options, explicit: bool = False) -> Job:
-    """The job of bringing one of certbot's lineages to the servers."""
-    return Job(lineage.name, lineage.source, chosen, lineage.history, explicit)
+def of_lineage(lineage: lineages.Lineage, chosen: Options, explicit: bool = False, before: Optional[str] = None) -> Job:
+    """The job of bringing one of certbot's lineages to the servers; parameters as the job has them."""
+    return Job(lineage.name, lineage.source, chosen, lineage.history, explicit, before)
 
 
 def of_files(source: Source, domains: list[str], chosen: Options) -> Job:

@@ -37,6 +37,8 @@ class Job:
     :param source: the files it holds now.
     :param options: what the admin chose.
     :param history: gives (SPKI, start of validity) of its archived certificates, to tell a key's year.
+    :param before: the lineage's SPKI before this run may have issued a certificate, empty for a new lineage; None if it is not
+        known.  A key that is another one now was made by this run, whatever its certificate's dates say.
     :param explicit: true for ``run`` and ``install``: add it to every server.
     """
 
@@ -45,6 +47,7 @@ class Job:
     options: Options
     history: Callable[[], Sequence[tuple[str, datetime.datetime]]] = tuple
     explicit: bool = False
+    before: Optional[str] = None
 
 
 @dataclass(frozen=True)
@@ -197,7 +200,10 @@ def _stem(
 ) -> tuple[str, tuple[tuple[str, int], ...]]:
     """The key's name in the store, and the record of years with this key in it."""
     recorded = dict(was.years) if was else {}
-    year = recorded.get(bundle.spki) or rotation.year_of(bundle.spki, recorded, job.history()) or now.year
+    if job.before in (None, bundle.spki) or bundle.spki in recorded:
+        year = rotation.year_of(bundle.spki, recorded, job.history()) or now.year
+    else:
+        year = now.year
     recorded[bundle.spki] = year
     return rotation.stem_for(bundle.spki, year, store.keys(place)), tuple(sorted(recorded.items()))
 
