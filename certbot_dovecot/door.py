@@ -173,7 +173,8 @@ class Door:
     def _keep_true(self, name: str) -> tuple[str, ...]:
         """See to it that a lineage is renewed to the servers whose renewal conf does not name us (rule R11)."""
         path = hook.ensure(self.config.renewal_deploy_hooks_dir)
-        note = f"The renewal configuration of {name} does not name the installer. {path} keeps the servers up to date instead."
+        note = f"The renewal configuration of {name} does not name the installer. {path} keeps the servers up to date"
+        note += " instead; but certbot takes a new key at every renewal then, unless the lineage says reuse_key."
         if _version() >= (2, 3):
             note += f" To store the installer: certbot reconfigure --cert-name {name} --installer dovecot"
         return (note,)

@@ -153,6 +153,7 @@ class _Reader:
     def __init__(self, tree: Tree, read_file: Read, expand: Expand) -> None:
         self.tree, self.read_file, self.expand = tree, read_file, expand
         self.scope: list[tuple[str, str]] = []
+        self.opened: list[str] = []
 
     def file(self, path: str, above: tuple[str, ...]) -> None:
         if path in above or len(above) > _DEPTH:
@@ -166,7 +167,7 @@ class _Reader:
         for line in _logical(data):
             self._line(path, line, (*above, path))
         if not above and self.scope:
-            raise ConfProblem(f"the block {self.scope[-1][0]} is not closed", where=path, todo="Add the missing }")
+            raise ConfProblem(f"the block {self.scope[-1][0]} is not closed", where=self.opened[-1], todo="Add the missing }")
 
     def _line(self, path: str, line: _Logical, above: tuple[str, ...]) -> None:
         where = f"{path}:{line.number}"
@@ -185,11 +186,13 @@ class _Reader:
             if not self.scope:
                 raise ConfProblem("a } without a block", where=where)
             self.scope.pop()
+            self.opened.pop()
         else:
             match = _SECTION.fullmatch(line.text)
             if not match:
                 raise ConfProblem(f"this line cannot be understood: {line.text[:60]}", where=where)
             argument = match.group(2) if match.group(2) is not None else match.group(3)
+            self.opened.append(where)
             self.scope.append((match.group(1), re.sub(r"\\(.)", r"\1", argument or "")))
 
     def _assign(self, path: str, line: _Logical, key: str, raw: str) -> None:

@@ -20,6 +20,7 @@ def refuse_reloads(mailhost) -> None:
     block = f"  ssl_cert = </etc/dovecot/private/other.pem\n  ssl_key = <{key}\n"
     mailhost.write(LOCAL, f"local_name other.example.test {{\n{block}}}\n")
     mailhost.restart("dovecot")
+    assert "" not in view.leaves(mailhost).values()
     os.unlink("/etc/dovecot/private/other.pem")
 
 

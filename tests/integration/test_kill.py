@@ -18,7 +18,6 @@ import json
 import os
 import re
 import shutil
-import sys
 
 import pytest
 from certbot_dovecot.servers.dovecot import Dovecot
@@ -45,10 +44,7 @@ SCENARIOS = {
 
 def strace(host, command, at, out, *options):
     """Run certbot under strace, its main process only, killed or not."""
-    argv = [os.path.join(os.path.dirname(sys.executable), "certbot"), *command]
-    if at:
-        argv = ["faketime", at, *argv]
-    return host.run("strace", "-qq", "-o", out, *options, *argv, check=False, timeout=60)
+    return host.certbot(*command, at=at, check=False, under=("strace", "-qq", "-o", out, *options))
 
 
 def points(trace):
@@ -73,13 +69,14 @@ class Saved:
         self.host = host
         self.copy = tmp_path / "saved"
         for tree in TREES:
-            shutil.copytree(tree, f"{self.copy}{tree}", symlinks=True)
+            os.makedirs(f"{self.copy}{tree}")
+            host.run("cp", "-a", f"{tree}/.", f"{self.copy}{tree}")
 
     def restore(self):
         for tree in TREES:
             for entry in os.scandir(tree):
                 shutil.rmtree(entry.path) if entry.is_dir(follow_symlinks=False) else os.unlink(entry.path)
-            shutil.copytree(f"{self.copy}{tree}", tree, symlinks=True, dirs_exist_ok=True)
+            self.host.run("cp", "-a", f"{self.copy}{tree}/.", tree)
         self.host.restart("dovecot")
         self.host.restart("postfix")
 

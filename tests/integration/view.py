@@ -6,31 +6,17 @@ import difflib
 from typing import Any
 
 from certbot_dovecot import bundle as bundles
-from certbot_dovecot.servers import probe
-from certbot_dovecot.servers.contract import Endpoint
-
-#: Port, protocol, and whether TLS starts at the first byte.
-PORTS = [
-    (110, "pop3", False),
-    (143, "imap", False),
-    (465, "submission", True),
-    (587, "submission", False),
-    (993, "imap", True),
-    (995, "pop3", True),
-    (4190, "sieve", False),
-    (25, "smtp", False),
-]
+from tests.lab.mailhost import PORTS
 
 
-def leaf_at(host: Any, port: int, address: str = "127.0.0.1", sni: str = "mail.example.test") -> str:
+def leaf_at(host: Any, port: int, address: str = "127.0.0.1") -> str:
     """SHA-256 of the leaf that ``port`` serves now; empty if it serves none."""
-    protocol, implicit = next((protocol, implicit) for number, protocol, implicit in PORTS if number == port)
-    return probe.ask(Endpoint("test", protocol, address, port, implicit), sni, 5).digest
+    return str(host.served(port, address).digest)
 
 
 def leaves(host: Any, address: str = "127.0.0.1") -> dict[int, str]:
     """The same for every port but 25."""
-    return {port: leaf_at(host, port, address) for port, _, _ in sorted(PORTS) if port != 25}
+    return {port: leaf_at(host, port, address) for port, _, _ in PORTS if port != 25}
 
 
 def leaf_in(path: str) -> str:
