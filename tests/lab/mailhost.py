@@ -120,7 +120,7 @@ class MailHost:
             self.start("postfix")
 
     def start(self, server: str, seconds: float = 20) -> None:
-        """Start ``dovecot`` or ``postfix`` as an admin does, and wait until it listens.
+        """Start ``dovecot`` or ``postfix`` as an admin does, and wait until it listens and has read its configuration.
 
         :raises Failed: it does not start.
         """
@@ -130,6 +130,9 @@ class MailHost:
             if time.monotonic() > deadline:
                 raise Failed(f"{server} does not listen\n{result}\n{self.log(server)}")
             time.sleep(0.005)
+        # Dovecot's configuration process reads the files, and the certificates, when the first client asks it.
+        if server == "dovecot" and 993 in namespace.listening():
+            self.served(993)
 
     def stop(self, server: str, seconds: float = 5) -> None:
         """End ``dovecot`` or ``postfix`` and wait until all of its processes are gone; nothing if it does not run."""
