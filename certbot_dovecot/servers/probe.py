@@ -146,13 +146,13 @@ def wait_until(
         pause, longest = PAUSES
         # A connection that was accepted by a process on its way out may hang: it must not take all the time. One that hung is
         # asked again with all the time there is, because a server may just be slow.
-        share = max(seconds / 4, 1.0)
+        share = seconds / 4
         while True:
             look = min(deadline, time.monotonic() + share)
             answer = _ask(endpoint, sni, look, algorithm)
             if answer.digest == expected[endpoint].upper() or time.monotonic() + pause >= deadline:
                 return answer
-            share = seconds if time.monotonic() >= look else max(seconds / 4, 1.0)
+            share = seconds if time.monotonic() >= look else seconds / 4
             time.sleep(pause)
             pause = min(2 * pause, longest)
 

@@ -187,8 +187,8 @@ def drip(connection):
 @pytest.mark.parametrize("handler", [lambda c: time.sleep(3), drip])
 def test_the_seconds_are_a_deadline(listen, handler, implicit):
     begin = time.monotonic()
-    answer = probe.ask(endpoint(listen(handler), implicit=implicit), None, 0.4)
-    assert time.monotonic() - begin < 0.8
+    answer = probe.ask(endpoint(listen(handler), implicit=implicit), None, 0.2)
+    assert time.monotonic() - begin < 0.6
     assert answer.leaf is None
     assert answer.error == "timed out" or handler is drip
 
@@ -259,8 +259,8 @@ def test_all_are_asked_at_once_and_answered_in_order(listen, ecdsa):
     good = listen(tls(server_context(path), greeting=b"* OK hi\r\n"))
     hung = listen(lambda c: time.sleep(3))
     begin = time.monotonic()
-    answers = probe.ask_all([endpoint(hung), endpoint(good), endpoint(hung, "pop3")], None, 0.5)
-    assert time.monotonic() - begin < 0.9
+    answers = probe.ask_all([endpoint(hung), endpoint(good), endpoint(hung, "pop3")], None, 0.3)
+    assert time.monotonic() - begin < 0.8
     assert [answer.leaf for answer in answers] == [None, leaf, None]
     assert [answer.endpoint.port for answer in answers] == [hung, good, hung]
     assert probe.ask_all([], None, 1) == ()
@@ -271,14 +271,14 @@ def test_waiting_ends_when_the_last_endpoint_serves_the_new_leaf(listen, ecdsa, 
     begin = time.monotonic()
 
     def handle(connection):
-        late = time.monotonic() - begin > 0.4
+        late = time.monotonic() - begin > 0.2
         tls(new if late else old, greeting=b"* OK hi\r\n")(connection)
 
     wanted = hashlib.sha256(ecdsa[1]).hexdigest()
     ports = [listen(handle), listen(tls(new, greeting=b"* OK hi\r\n"))]
     answers = probe.wait_until({endpoint(port): wanted for port in ports}, None, 5, "ecdsa")
     assert [answer.leaf for answer in answers] == [ecdsa[1], ecdsa[1]]
-    assert 0.4 < time.monotonic() - begin < 1.2
+    assert 0.2 < time.monotonic() - begin < 1.0
 
 
 def test_waiting_survives_one_connection_that_hangs(listen, ecdsa):
@@ -291,7 +291,7 @@ def test_waiting_survives_one_connection_that_hangs(listen, ecdsa):
             time.sleep(10)
         tls(context, greeting=b"* OK hi\r\n")(connection)
 
-    answers = probe.wait_until({endpoint(listen(handle)): hashlib.sha256(ecdsa[1]).hexdigest()}, None, 4)
+    answers = probe.wait_until({endpoint(listen(handle)): hashlib.sha256(ecdsa[1]).hexdigest()}, None, 1.5)
     assert answers[0].leaf == ecdsa[1]
 
 
@@ -299,9 +299,9 @@ def test_waiting_gives_up_with_the_last_answer(listen, ecdsa):
     path, leaf = ecdsa
     begin = time.monotonic()
     port = listen(tls(server_context(path), greeting=b"* OK hi\r\n"))
-    answers = probe.wait_until({endpoint(port): "00" * 32}, None, 0.6)
+    answers = probe.wait_until({endpoint(port): "00" * 32}, None, 0.3)
     assert answers[0].leaf == leaf
-    assert 0.3 < time.monotonic() - begin < 1.0
+    assert 0.1 < time.monotonic() - begin < 0.7
     assert probe.wait_until({}, None, 5) == ()
 
 
