@@ -77,8 +77,9 @@ class Saved:
             for entry in os.scandir(tree):
                 shutil.rmtree(entry.path) if entry.is_dir(follow_symlinks=False) else os.unlink(entry.path)
             self.host.run("cp", "-a", f"{self.copy}{tree}/.", tree)
-        self.host.restart("dovecot")
-        self.host.restart("postfix")
+        # A kill of certbot leaves the servers alone: a reload brings them back to these bytes.
+        self.host.run("doveadm", "reload")
+        self.host.run("postfix", "reload")
 
 
 def matching_pairs_are_named():
@@ -121,7 +122,9 @@ def test_a_kill_anywhere(mailhost, tmp_path, scenario, shard):
         untouched = scenario == "install" and not os.path.exists(f"{STORE}/state.json")
         assert set(view.leaves(mailhost).values()) == (old if untouched else {new}), where
         if untouched:
-            assert mailhost.snapshot("/etc/dovecot", "/etc/postfix") == configuration, where
+            # The file of a lock that died with its holder is all that is left.
+            left = view.changed(configuration, mailhost.snapshot("/etc/dovecot", "/etc/postfix"))
+            assert {os.path.basename(path) for path in left} <= {".certbot.lock"}, where
         else:
             record = json.loads(view.read(f"{STORE}/state.json"))
             assert [record[name] for name in ("installing", "reload", "verify")] == [[], [], []], where
