@@ -50,30 +50,33 @@ def show(host: MailHost) -> None:
     first = table(host)
 
     say("One command gets a certificate, installs it and proves it.")
-    before = host.snapshot(*CONFIGURATIONS)
+    installed = host.snapshot(*CONFIGURATIONS)
     certbot(host, "--installer", "dovecot", "-a", "standalone", "-d", NAME)
     say("What it changed in /etc/dovecot and /etc/postfix:")
-    differences(before, host.snapshot(*CONFIGURATIONS))
+    differences(installed, host.snapshot(*CONFIGURATIONS))
     say("What each port serves now (* is new); port 25 and main.cf are none of its business:")
     second = table(host, first)
+    claim("Every port but 25 serves it.", [p for p in second if second[p].digest != second[993].digest] == [25])
 
     say("The timer's certbot renew, with nothing due, does nothing:")
     before, reloads = host.snapshot(*CONFIGURATIONS), counts(host)
     certbot(host, "renew", "-q")
-    after = "Nothing was changed" if host.snapshot(*CONFIGURATIONS) == before else "SOMETHING WAS CHANGED"
-    print(f"  {after}, and {'nothing was reloaded' if counts(host) == reloads else 'SOMETHING WAS RELOADED'}.")
+    claim("Nothing was changed.", host.snapshot(*CONFIGURATIONS) == before)
+    claim("Nothing was reloaded.", counts(host) == reloads)
 
     say("A renewal: a new certificate, the same key, and not one byte of the configuration changed.")
     certbot(host, "renew", "-q", "--force-renewal")
     third = table(host, second)
-    print(f"  {'The configuration is as it was.' if host.snapshot(*CONFIGURATIONS) == before else 'IT CHANGED'}")
+    claim("The key is the same.", third[993].spki == second[993].spki and third[993].leaf != second[993].leaf)
+    claim("The configuration is as it was.", host.snapshot(*CONFIGURATIONS) == before)
 
     new_year = datetime.datetime.now(datetime.timezone.utc).year + 1
     say(f"The first renewal of {new_year}: a new key.")
     certbot(host, "renew", "-q", at=f"{new_year}-01-25 12:00:00")
     differences(before, host.snapshot(*CONFIGURATIONS))
     print()
-    table(host, third)
+    fourth = table(host, third)
+    claim("The key is new.", fourth[993].spki != third[993].spki)
 
     say("The records for the DNS, of what is served and nothing else:")
     with open(f"/etc/letsencrypt/dovecot/{NAME}/tlsa.zone") as file:
@@ -81,6 +84,7 @@ def show(host: MailHost) -> None:
 
     say("And back: certbot rollback gives the former configuration its bytes again.")
     certbot(host, "rollback", "--installer", "dovecot", "--checkpoints", "2")
+    claim("The configuration is the one of the beginning.", host.snapshot(*CONFIGURATIONS) == installed)
     table(host)
 
 
@@ -141,6 +145,16 @@ def until(cert: x509.Certificate) -> str:
     """The last day of its validity."""
     last = cert.not_valid_after_utc if hasattr(cert, "not_valid_after_utc") else cert.not_valid_after
     return f"{last:%Y-%m-%d}"
+
+
+def claim(text: str, true: bool) -> None:
+    """Show what was seen to be so.
+
+    :raises Failed: it is not.
+    """
+    if not true:
+        raise Failed(f"This is not so: {text}")
+    print(f"  {text}")
 
 
 def say(text: str) -> None:
