@@ -20,11 +20,11 @@ import re
 import shutil
 
 import pytest
-from certbot_dovecot.servers.dovecot import Dovecot
-from certbot_dovecot.servers.postfix import Postfix
 
 from certbot_dovecot import bundle as bundles
 from certbot_dovecot import commands
+from certbot_dovecot.servers.dovecot import Dovecot
+from certbot_dovecot.servers.postfix import Postfix
 from tests.integration import view
 from tests.integration.test_install import INSTALL, NAME, STORE
 

@@ -8,13 +8,13 @@ import subprocess
 import sys
 
 import pytest
-from certbot_dovecot.servers.dovecot import Dovecot
-from certbot_dovecot.servers.postfix import Postfix
 from zope.interface.verify import verifyObject
 
 import certbot_dovecot
 from certbot_dovecot import commands
 from certbot_dovecot.servers.contract import IMailServer
+from certbot_dovecot.servers.dovecot import Dovecot
+from certbot_dovecot.servers.postfix import Postfix
 
 ROOT = pathlib.Path(certbot_dovecot.__file__).parent
 FLOORS = [
