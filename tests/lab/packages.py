@@ -7,6 +7,7 @@ they contain.  Only the standard library is used here: this runs before there is
 from __future__ import annotations
 
 import contextlib
+import glob
 import importlib.util
 import os
 import shutil
@@ -47,9 +48,12 @@ def install(packages: list[str]) -> None:
         sys.exit(f"The packages {' '.join(packages)} are missing: run this as root, or install them.")
     print(f"Installing {' '.join(packages)}", flush=True)
     with _nothing_starts():
-        if not _apt("install", "--no-install-recommends", *packages):
+        fresh = not glob.glob("/var/lib/apt/lists/*Packages*")
+        if fresh:
             _apt("update")
-            if not _apt("install", "--no-install-recommends", *packages):
+        if not _apt("install", "--no-install-recommends", *packages):
+            # What the lists name may be gone from the mirror by now.
+            if fresh or not _apt("update") or not _apt("install", "--no-install-recommends", *packages):
                 sys.exit("apt-get install failed, see above.")
     if missing():
         sys.exit(f"After the installation, {' '.join(missing())} still cannot be found.")
