@@ -32,7 +32,8 @@ from tests.integration.test_install import INSTALL, NAME, STORE
 CALLS = ("rename", "renameat", "fsync", "unlink", "unlinkat", "mkdir", "rmdir", "vfork", "clone", "clone3")
 TREES = ("/etc/dovecot", "/etc/postfix", "/etc/letsencrypt", "/var/lib/letsencrypt")
 SHARDS = 4
-NEW_YEAR = "2027-01-25 12:00:00"
+#: New, and the certificates of 90 days from the CA, whose clock is right, are not due yet.
+NEW_YEAR = "2027-01-02 12:00:00"
 
 #: name, what comes before, the command, its clock
 SCENARIOS = {
@@ -115,7 +116,8 @@ def test_a_kill_anywhere(mailhost, tmp_path, scenario, shard):
         saved.restore()
         result = strace(mailhost, command, at, os.devnull, "-e", f"inject={call}:signal=SIGKILL:when={number}")
         where = f"{scenario}: killed at {call} number {number}"
-        assert result.code in (-9, 137), where
+        # faketime is its parent under another clock, and says it in words.
+        assert result.code in (-9, 137) or "Caught Killed" in result.stderr, where
         matching_pairs_are_named()
         assert set(view.leaves(mailhost).values()) <= old | {new}, where
         assert mailhost.certbot("renew", "-q", at=at, check=False).code == 0, where
