@@ -1,7 +1,7 @@
 """Sphinx configuration."""
 
 project = "certbot-dovecot"
-copyright = "The certbot-dovecot developers"  # noqa: A001
+copyright = "The certbot-dovecot developers"
 extensions: list[str] = []
 html_theme = "alabaster"
 nitpicky = True

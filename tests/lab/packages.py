@@ -51,10 +51,10 @@ def install(packages: list[str]) -> None:
         fresh = not glob.glob("/var/lib/apt/lists/*Packages*")
         if fresh:
             _apt("update")
-        if not _apt("install", "--no-install-recommends", *packages):
-            # What the lists name may be gone from the mirror by now.
-            if fresh or not _apt("update") or not _apt("install", "--no-install-recommends", *packages):
-                sys.exit("apt-get install failed, see above.")
+        install_them = ("install", "--no-install-recommends", *packages)
+        # A second try, with new lists: what the old ones name may be gone from the mirror by now.
+        if not _apt(*install_them) and (fresh or not _apt("update") or not _apt(*install_them)):
+            sys.exit("apt-get install failed, see above.")
     if missing():
         sys.exit(f"After the installation, {' '.join(missing())} still cannot be found.")
 
