@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Callable
 
-from certbot_dovecot.problems import ServerProblem
+from certbot_dovecot.problems import NotInstalled, ServerProblem
 
 #: Seconds that a command may take; doveconf needs 25 s for 10,000 ``local_name`` blocks (facts/dovecot.md).
 TIME_LIMIT = 120.0
@@ -65,7 +65,8 @@ def search_path() -> str:
 def run(command: Command) -> Result:
     """Run ``command`` and wait for it; the :data:`Runner` of real life.
 
-    :raises ServerProblem: the program is not installed, cannot be started, or took longer than its limit.
+    :raises NotInstalled: there is no such program.
+    :raises ServerProblem: it cannot be started, or took longer than its limit.
     """
     env = dict(os.environ, PATH=search_path(), LC_ALL="C")
     with tempfile.TemporaryFile() as err, tempfile.TemporaryFile() as out:
@@ -79,8 +80,8 @@ def run(command: Command) -> Result:
                 env=env,
                 check=False,
             )
-        except FileNotFoundError:
-            raise ServerProblem(
+        except (FileNotFoundError, PermissionError):
+            raise NotInstalled(
                 f"the command {command.argv[0]} is not installed",
                 todo="Install the package that contains it, or set PATH",
             ) from None

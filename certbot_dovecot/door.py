@@ -12,6 +12,7 @@ import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from typing import Any, Callable, Optional
 
 from certbot import errors
@@ -35,16 +36,29 @@ _DEFAULTS = Options()
 _ISSUING = ("run", "certonly", "renew", "reconfigure")
 
 
+@dataclass(frozen=True)
+class Start:
+    """What was found when a run began.
+
+    :param spki: the lineage's key before certbot issued, empty for a new lineage; None if no certificate will be issued, or
+        on doubt.
+    :param reuse_key: what the admin says about reusing it; None for nothing.
+    """
+
+    spki: Optional[str] = None
+    reuse_key: Optional[bool] = None
+
+
 class Door:
     """One call from certbot.
 
     :param plugin: the installer; only certbot's own attributes of it are used.
-    :param before: the SPKI of the lineage before certbot issued; None if that is not known.
+    :param start: what :meth:`choose_key` found when this run began.
     """
 
-    def __init__(self, plugin: common.Installer, before: Optional[str] = None) -> None:
+    def __init__(self, plugin: common.Installer, start: Start = Start()) -> None:
         self.plugin = plugin
-        self.before = before
+        self.start = start
         self.config = plugin.config
         self.home = jobs.home(self.config.config_dir)
 
@@ -85,6 +99,8 @@ class Door:
     def options(self, lineage: str = "") -> Options:
         """What the admin says now, else chose before, else the defaults."""
         said = {name: value for name, value in self._given().items() if self._said(name, value)}
+        if self.start.reuse_key is not None:
+            said["reuse_key"] = self.start.reuse_key
         return jobs.options(self.config.config_dir, lineage, said)
 
     def settled(self, lineage: str) -> bool:
@@ -100,7 +116,7 @@ class Door:
         if lineage is None:
             name = jobs.external_name(domains)
             return self._begin(jobs.of_files(source, domains, self.options(name)))
-        job = jobs.of_lineage(lineage, self.options(lineage.name), True, self.before)
+        job = jobs.of_lineage(lineage, self.options(lineage.name), True, self.start.spki)
         deployment = self._begin(job)
         if deployment and lineage.installer != self.plugin.name:
             deployment.notes += self._keep_true(lineage.name)
@@ -111,14 +127,15 @@ class Door:
 
         :raises Problem: nothing was changed, or everything was put back.
         """
-        return self._begin(jobs.of_lineage(jobs.existing(self.config.config_dir, name), self.options(name), False, self.before))
+        lineage = jobs.existing(self.config.config_dir, name)
+        return self._begin(jobs.of_lineage(lineage, self.options(name), False, self.start.spki))
 
     def issued(self, name: Optional[str], names: Sequence[str]) -> Optional[Deployment]:
         """Write what ``certonly`` has just issued, if it is a lineage that is installed."""
         found = [lineages.load(self.config.config_dir, name)] if name else lineages.matching(self.config.config_dir, names)
         for lineage in found:
             if lineage is not None and not self.settled(lineage.name):
-                deployment = self._begin(jobs.of_lineage(lineage, self.options(lineage.name), False, self.before))
+                deployment = self._begin(jobs.of_lineage(lineage, self.options(lineage.name), False, self.start.spki))
                 if deployment:
                     return deployment
         return None
@@ -202,25 +219,26 @@ class Door:
         flags = [f"--{variable.replace('_', '-')}", f"--no-{variable.replace('_', '-')}"]
         return any(argument.split("=", 1)[0] in flags for argument in sys.argv[1:])
 
-    def choose_key(self) -> Optional[str]:
+    def choose_key(self) -> Start:
         """Decide about the key, and set certbot's options so (they take effect in ``run`` and ``renew`` of every version).
 
-        :returns: the lineage's SPKI now, empty for a new lineage; None if no certificate will be issued, or on doubt.
         :raises Problem: the lineage or our record of it cannot be read; certbot's options are as they were.
         """
         if self.config.verb not in _ISSUING:
-            return None
+            return Start()
         lineage, doubt = self._lineage()
         if doubt:
             self._set(Choice(doubt, reuse_key=True))
-            return None
+            return Start()
         current = year = None
         if lineage is not None:
             current = lineage.key()
             record = jobs.remembered(self.config.config_dir, lineage.name)
             year = rotation.year_of(current.spki, record.years if record else {}, lineage.history())
-        self._set(rotation.choose(self._wish(lineage), current, year, jobs.now()))
-        return current.spki if current else ""
+        # Before certbot's options are set: after that, what the admin said cannot be told from what we did.
+        said = self._reuse_said(lineage)
+        self._set(rotation.choose(self._wish(lineage, said), current, year, jobs.now()))
+        return Start(current.spki if current else "", said)
 
     def _set(self, choice: Choice) -> None:
         for option in ("reuse_key", "new_key", "key_type", "elliptic_curve", "rsa_key_size"):
@@ -239,16 +257,24 @@ class Door:
             return None, f"{' and '.join(lineage.name for lineage in found)} have the same names: the key stays"
         return (found[0] if found else None), ""
 
-    def _wish(self, lineage: Optional[lineages.Lineage]) -> Wish:
+    def _reuse_said(self, lineage: Optional[lineages.Lineage]) -> Optional[bool]:
+        """What the admin says about reusing the key; None for nothing.
+
+        It goes into our record: certbot before 2.7 stores ``--no-reuse-key`` only until the next renewal.
+        """
         config = self.config
-        renew = config.verb == "renew"
-        reuse: Optional[bool] = None
-        if self._explicit("reuse_key") or (renew and lineage and lineage.reuse_key is False and not config.reuse_key):
-            reuse = bool(config.reuse_key)
-        kind = config.key_type if renew or self._differs("key_type", "ecdsa") else None
+        stored = lineage.reuse_key if lineage and config.verb == "renew" else None
+        if self._explicit("reuse_key") or (stored is False and not config.reuse_key):
+            return bool(config.reuse_key)
+        return None
+
+    def _wish(self, lineage: Optional[lineages.Lineage], reuse: Optional[bool]) -> Wish:
+        config = self.config
+        kind = config.key_type if config.verb == "renew" or self._differs("key_type", "ecdsa") else None
+        remembered = self.options(lineage.name if lineage else "")
         return Wish(
-            rotation=self.options(lineage.name if lineage else "").key_rotation,
-            reuse_key=reuse,
+            rotation=remembered.key_rotation,
+            reuse_key=remembered.reuse_key if reuse is None else reuse,
             new_key=bool(config.new_key),
             key_type=kind,
             elliptic_curve=config.elliptic_curve if self._differs("elliptic_curve", "secp256r1") else None,

@@ -34,7 +34,7 @@ from certbot_dovecot.problems import DeployProblem, Problem
 
 if TYPE_CHECKING:
     from certbot_dovecot.bundle import Source
-    from certbot_dovecot.door import Door
+    from certbot_dovecot.door import Door, Start
     from certbot_dovecot.reconcile import Deployment, Report
 
 logger = logging.getLogger(__name__)
@@ -91,7 +91,7 @@ class Installer(common.Installer):
         self._sources: dict[Source, list[str]] = {}
         self._deployment: Optional[Deployment] = None
         self._problem: Optional[Problem] = None
-        self._before: Optional[str] = None
+        self._start: Optional[Start] = None
         self._went_back = False
         self._rolled_back: tuple[str, ...] = ()
 
@@ -102,7 +102,7 @@ class Installer(common.Installer):
         :raises MisconfigurationError: its configuration is broken.
         """
         try:
-            self._before = self._door().choose_key()
+            self._start = self._door().choose_key()
             self._door().prepare()
         except Problem as problem:
             if self.config.verb in _MAY_RAISE:
@@ -236,9 +236,9 @@ class Installer(common.Installer):
             raise errors.MisconfigurationError(str(problem)) from problem
 
     def _door(self) -> Door:
-        from certbot_dovecot.door import Door
+        from certbot_dovecot.door import Door, Start
 
-        return Door(self, self._before)
+        return Door(self, self._start or Start())
 
     def _prove(self) -> None:
         from certbot_dovecot import summary

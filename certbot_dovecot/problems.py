@@ -41,6 +41,10 @@ class ServerProblem(Problem):
     """A mail server's own tools refuse: configuration check, reload, not running, not installed."""
 
 
+class NotInstalled(ServerProblem):
+    """A program of a mail server is not there."""
+
+
 class StateProblem(Problem):
     """``state.json`` cannot be read, or is not ours to read."""
 

@@ -34,6 +34,7 @@ class Options:
     :param store: where bundles are kept; empty for ``CONFIG_DIR/dovecot``.
     :param key_rotation: ``annual`` or ``never``.
     :param probe_timeout: seconds.
+    :param reuse_key: what was said with ``--reuse-key`` or ``--no-reuse-key``; None for nothing.
     """
 
     server_root: str = "/etc/dovecot"
@@ -42,6 +43,7 @@ class Options:
     store: str = ""
     key_rotation: str = "annual"
     probe_timeout: float = 10.0
+    reuse_key: Optional[bool] = None
 
 
 @dataclass(frozen=True)
@@ -134,9 +136,10 @@ def _options(raw: Mapping[str, Any]) -> Options:
         store=_text(raw["store"]),
         key_rotation=_text(raw["key_rotation"]),
         probe_timeout=float(raw["probe_timeout"]),
+        reuse_key=raw["reuse_key"],
     )
-    if options.key_rotation not in ("annual", "never"):
-        raise ValueError("key_rotation")
+    if options.key_rotation not in ("annual", "never") or not isinstance(options.reuse_key, (bool, type(None))):
+        raise ValueError("an option that we never write")
     return options
 
 

@@ -23,7 +23,7 @@ from zope.interface import implementer
 from certbot_dovecot import files
 from certbot_dovecot.commands import Command, Runner
 from certbot_dovecot.files import Edit
-from certbot_dovecot.problems import ConfProblem, LockProblem, ServerProblem
+from certbot_dovecot.problems import ConfProblem, LockProblem, NotInstalled, ServerProblem
 from certbot_dovecot.servers import master_cf
 from certbot_dovecot.servers.contract import Endpoint, IMailServer, Pair, Served, View
 from certbot_dovecot.servers.master_cf import Entry
@@ -45,7 +45,7 @@ def find_root(run: Runner) -> Optional[str]:
     """Postfix's configuration directory, or None without Postfix."""
     try:
         done = run(Command(("postconf", "-h", "config_directory")))
-    except ServerProblem:
+    except NotInstalled:
         return None
     return os.fsdecode(done.out.strip()) or None if done.code == 0 else None
 

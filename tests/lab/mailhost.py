@@ -272,6 +272,15 @@ class MailHost:
             namespace.unmount(path)
 
     @contextlib.contextmanager
+    def hidden(self, path: str) -> Iterator[None]:
+        """A program that is not installed here: an empty file that is not executable lies over it."""
+        namespace.mount("/dev/null", path, "", namespace.MS_BIND)
+        try:
+            yield
+        finally:
+            namespace.unmount(path)
+
+    @contextlib.contextmanager
     def full_disk(self, path: str, size: int = 1 << 20) -> Iterator[Callable[[], None]]:
         """A directory, with what it has, on a small file system; calling what is yielded fills it to the last byte."""
         was = f"{namespace.PLACE}/was"

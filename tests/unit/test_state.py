@@ -16,7 +16,11 @@ texts = st.text(max_size=20)
 names = st.lists(st.sampled_from(["Dovecot", "Postfix"]), unique=True, max_size=2).map(tuple)
 signatures = st.lists(st.tuples(texts, st.integers(), st.integers(), st.integers()), max_size=3).map(tuple)
 options = st.builds(
-    Options, texts, texts, texts, texts, st.sampled_from(["annual", "never"]), st.floats(0, 1000, allow_nan=False)
+    Options,
+    *[texts] * 4,
+    st.sampled_from(["annual", "never"]),
+    st.floats(0, 1000, allow_nan=False),
+    st.sampled_from([None, True, False]),
 )
 states = st.builds(
     State,
