@@ -20,7 +20,7 @@ from certbot_dovecot.bundle import Bundle, Source
 from certbot_dovecot.files import Edit, Signature
 from certbot_dovecot.problems import Problem
 from certbot_dovecot.servers import probe
-from certbot_dovecot.servers.contract import Endpoint, IMailServer, Pair, View
+from certbot_dovecot.servers.contract import Claim, Endpoint, IMailServer, Pair, Planned, View
 from certbot_dovecot.servers.probe import Answer
 from certbot_dovecot.state import Options, State
 from certbot_dovecot.store import Folder
@@ -78,6 +78,7 @@ class Plan:
     :param verify: names of the targets to be proven on the wire.
     :param withdrawn: servers that no longer name our files, to be left alone.
     :param broken: servers that the lineage is installed on and whose own tools refuse now, with the reason.
+    :param notes: what the admin should know of the edits, full sentences.
     """
 
     job: Job
@@ -93,6 +94,7 @@ class Plan:
     verify: frozenset[str]
     withdrawn: tuple[str, ...] = ()
     broken: tuple[tuple[str, Problem], ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def pair(self) -> Pair:
@@ -106,7 +108,7 @@ class Plan:
 
     def again(self, server: IMailServer) -> tuple[Edit, ...]:
         """The edits of ``server``, computed again from what its files are now."""
-        return server.plan(self.pair, self.bundle.names, None if server.name in self.installing else self.place.owns)
+        return server.plan(_claim(self.place, self.pair, self.bundle, server.name in self.installing)).edits
 
     @property
     def sni(self) -> Optional[str]:
@@ -158,12 +160,25 @@ def make(servers: Sequence[IMailServer], home: str, job: Job, now: datetime.date
     bundle = bundles.read(job.source, now)
     stem, years = _stem(job, was, place, bundle, now)
     pair = Pair(place.cert(stem), place.key(stem))
-    edited = [
-        (server, server.plan(pair, bundle.names, None if _adds(job, was, server.name) else place.owns)) for server in targets
-    ]
+    sni = probe.sni_for(bundle.names)
+    views = {name: next(server for server in servers if server.name == name).look(sni) for name in views}
+    planned = [(server, server.plan(_claim(place, pair, bundle, _adds(job, was, server.name)))) for server in targets]
     # A server without a single TLS endpoint (Postfix without a submission service) has nothing to install into.
-    edited = [(server, edits) for server, edits in edited if edits or _names(views[server.name], place)]
-    return _decide(job, place, was, bundle, signature, (stem, years), edited, views, (withdrawn, broken))
+    planned = [(server, made) for server, made in planned if made.edits or _names(views[server.name], place)]
+    return _decide(job, place, was, bundle, signature, (stem, years), planned, views, (withdrawn, broken))
+
+
+def _claim(place: Folder, pair: Pair, bundle: Bundle, explicit: bool) -> Claim:
+    """What the lineage wants of a configuration."""
+    return Claim(pair, tuple(bundle.names), explicit, place.owns, place.is_another, _covers)
+
+
+def _covers(path: str) -> Optional[frozenset[str]]:
+    """The names of the certificate in a file, lower case; None if that cannot be told."""
+    try:
+        return frozenset(name.lower() for name in bundles.names_of(bundles.leaf_of(files.read(path), path)))
+    except Problem:
+        return None
 
 
 def _look(servers: Sequence[IMailServer]) -> tuple[dict[str, View], dict[str, Problem]]:
@@ -215,20 +230,20 @@ def _decide(
     bundle: Bundle,
     signature: Signature,
     key: tuple[str, tuple[tuple[str, int], ...]],
-    edited: Sequence[tuple[IMailServer, tuple[Edit, ...]]],
+    planned: Sequence[tuple[IMailServer, Planned]],
     views: dict[str, View],
     lost: tuple[tuple[str, ...], tuple[tuple[str, Problem], ...]],
 ) -> Plan:
     stem, years = key
     pair = Pair(place.cert(stem), place.key(stem))
-    store_edits = store.edits(place, stem, bundle) if edited else ()
+    store_edits = store.edits(place, stem, bundle) if planned else ()
     open_before = frozenset(was.reload + was.verify) if was else frozenset()
     unproven = job.explicit or was is None or was.leaf != bundle.leaf
-    changes = bool(store_edits or any(edits for _, edits in edited))
+    changes = bool(store_edits or any(made.edits for _, made in planned))
     # All or none: the TLSA data is written for every endpoint that was seen, in one go.
-    prove = bool(edited) and (changes or unproven or bool(open_before))
+    prove = bool(planned) and (changes or unproven or bool(open_before))
     targets, reload = [], set()
-    for server, edits in edited:
+    for server, made in planned:
         before: tuple[Answer, ...] = ()
         running = True
         if prove:
@@ -236,9 +251,9 @@ def _decide(
             endpoints = [served.endpoint for served in views[server.name].served]
             seconds = min(FIRST_LOOK, job.options.probe_timeout)
             before = probe.ask_all(endpoints, probe.sni_for(bundle.names), seconds) if running else ()
-        if edits or store_edits or (was and server.name in was.reload) or _stale(before, views[server.name], pair, bundle):
+        if made.edits or store_edits or (was and server.name in was.reload) or _stale(before, views[server.name], pair, bundle):
             reload.add(server.name)
-        targets.append(Target(server, views[server.name], edits, running, before))
+        targets.append(Target(server, views[server.name], made.edits, running, before))
     return Plan(
         job=job,
         place=place,
@@ -253,6 +268,7 @@ def _decide(
         verify=frozenset(target.server.name for target in targets) if prove else frozenset(),
         withdrawn=lost[0],
         broken=lost[1],
+        notes=tuple(note for _, made in planned for note in made.notes),
     )
 
 

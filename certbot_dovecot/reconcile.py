@@ -140,7 +140,7 @@ class Deployment:
         self.host = host
         self.plan = decided
         self.locks = contextlib.ExitStack()
-        self.notes: tuple[str, ...] = host.notes if decided.job.explicit else ()
+        self.notes: tuple[str, ...] = (*host.notes, *decided.notes) if decided.job.explicit else ()
         self._transaction = Transaction(host.checkpoint)
         self._reloaded: list[IMailServer] = []
         self._views: dict[str, View] = {target.server.name: target.view for target in decided.targets}
@@ -213,7 +213,7 @@ class Deployment:
         else:
             raise ServerProblem("someone else keeps editing this file", where=edits[0].path, todo="Run the command again later")
         server.check()
-        self._views[server.name] = view = server.look()
+        self._views[server.name] = view = server.look(self.plan.sni)
         ours = [pair for pair in view.pairs if self.plan.place.owns(pair.cert) or self.plan.place.owns(pair.key)]
         if not ours or any(pair != self.plan.pair for pair in ours):
             raise ServerProblem(

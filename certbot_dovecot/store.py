@@ -56,6 +56,12 @@ class Folder:
         """Whether ``path``, as a configuration names it, is a certificate or key of this folder."""
         return os.path.dirname(os.path.normpath(path)) == os.path.normpath(self.path)
 
+    def is_another(self, path: str) -> bool:
+        """Whether ``path`` is a certificate or key of another lineage's folder in the same store."""
+        theirs = os.path.dirname(os.path.normpath(path))
+        ours = os.path.normpath(self.path)
+        return theirs != ours and os.path.dirname(theirs) == os.path.dirname(ours)
+
 
 def folder(home: str, store: str, lineage: str) -> Folder:
     """The folder of ``lineage``.

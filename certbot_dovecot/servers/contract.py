@@ -10,7 +10,6 @@ All methods raise :class:`~certbot_dovecot.problems.ServerProblem` (its tools re
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Callable, Optional
@@ -50,6 +49,47 @@ class Pair:
     key: str
 
 
+def _no(_path: str) -> bool:
+    return False
+
+
+def _unknown(_path: str) -> Optional[frozenset[str]]:
+    return None
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What a lineage wants of a server's configuration.
+
+    :param pair: the files that shall be named.
+    :param names: the host names of its certificate.
+    :param explicit: true to add it to the server; else only settings that name its files are changed, and none is added: what
+        the admin pointed elsewhere stays.
+    :param owns: whether a file is the lineage's own.
+    :param another: whether a file belongs to another lineage of ours.
+    :param covers: the host names, lower case, of the certificate in a file; None if that cannot be told.
+    """
+
+    pair: Pair
+    names: tuple[str, ...]
+    explicit: bool = True
+    owns: Callable[[str], bool] = _no
+    another: Callable[[str], bool] = _no
+    covers: Callable[[str], Optional[frozenset[str]]] = _unknown
+
+
+@dataclass(frozen=True)
+class Planned:
+    """What a server's configuration needs.
+
+    :param edits: at most one changes what is effective for a client, and it is the last.
+    :param notes: what the admin should know of them, full sentences.
+    """
+
+    edits: tuple[Edit, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
 @dataclass(frozen=True)
 class Served:
     """What the effective configuration says of one endpoint.
@@ -87,19 +127,18 @@ class IMailServer(Interface):
     def describe() -> str:
         """One line for ``certbot plugins``: name, version, root, services."""
 
-    def look() -> View:
+    def look(sni: Optional[str] = None) -> View:
         """Read the effective configuration, by the server's own tools; raises if they call it broken.
 
         Remembered within the process until a file of its signature changes: a run over 100 lineages asks the tools once.
+
+        :param sni: the name that clients ask for; None for clients that ask for none.
         """
 
-    def plan(pair: Pair, names: Sequence[str], only: Optional[Callable[[str], bool]] = None) -> tuple[Edit, ...]:
-        """The edits after which every endpoint that serves ``names`` (the lineage's) names ``pair``; writes nothing.
+    def plan(claim: Claim) -> Planned:
+        """The edits after which every endpoint that serves the claim's names names its pair; writes nothing.
 
-        Empty if it is so already.  At most one of them changes what is effective, and it is the last.
-
-        :param only: change only settings that name a file for which this is true, and add none: what the admin pointed
-            elsewhere stays.
+        Empty if it is so already.
         """
 
     def edit_lock() -> AbstractContextManager[None]:

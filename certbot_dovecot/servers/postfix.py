@@ -16,7 +16,7 @@ import os
 import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Callable, Optional
+from typing import Optional
 
 from zope.interface import implementer
 
@@ -25,7 +25,7 @@ from certbot_dovecot.commands import Command, Runner
 from certbot_dovecot.files import Edit
 from certbot_dovecot.problems import ConfProblem, LockProblem, NotInstalled, ServerProblem
 from certbot_dovecot.servers import master_cf
-from certbot_dovecot.servers.contract import Endpoint, IMailServer, Pair, Served, View
+from certbot_dovecot.servers.contract import Claim, Endpoint, IMailServer, Pair, Planned, Served, View
 from certbot_dovecot.servers.master_cf import Entry
 
 CERT, KEY = "smtpd_tls_cert_file", "smtpd_tls_key_file"
@@ -75,7 +75,7 @@ class Postfix:
         ports = sorted({served.endpoint.port for served in self.look().served})
         return f"Postfix {version}, {self.master}, TLS on {', '.join(map(str, ports)) or 'no chosen service'}"
 
-    def look(self) -> View:
+    def look(self, sni: Optional[str] = None) -> View:
         """One ``postconf`` call, or none if nothing has changed since the last."""
         known = _memory.get((self.root, self.services))
         if known is None or not files.unchanged(known[0].signature):
@@ -89,21 +89,27 @@ class Postfix:
         name = _memory[(self.root, self.services)][1].lower()
         return (name,) if "." in name else ()
 
-    def plan(self, pair: Pair, names: Sequence[str], only: Optional[Callable[[str], bool]] = None) -> tuple[Edit, ...]:
+    def plan(self, claim: Claim) -> Planned:
         """See the contract: one edit of master.cf, or none."""
         data = files.read(self.master)
         entries = master_cf.parse(data, self.master)
         main = self._main()
+        pair = claim.pair
         for path in (pair.cert, pair.key):
             if re.search(r"[\s{}$]", path):
                 raise ConfProblem(f"it cannot name the file {path}, for a space, brace or dollar in it", where=self.master)
         values: dict[int, dict[str, str]] = {}
+        notes: list[str] = []
         for entry in self._chosen(entries, main):
-            if only is not None and not any(only(value) for value in (entry.option(CERT), entry.option(KEY)) if value):
+            named = [value for value in (entry.option(CERT), entry.option(KEY)) if value]
+            if not claim.explicit and not any(claim.owns(value) for value in named):
+                continue
+            if claim.explicit and not any(claim.owns(value) for value in named) and _keeps(claim, entry.option(CERT)):
+                notes.append(f"Postfix: {entry.name} in {self.master} keeps {entry.option(CERT)}, the first lineage's.")
                 continue
             values[entry.line] = {CERT: pair.cert, KEY: pair.key, **dict.fromkeys(self._shadows(entry, main), "")}
         new = master_cf.set_options(data, entries, values, self.master)
-        return () if new == data else (Edit(self.master, data, new),)
+        return Planned(() if new == data else (Edit(self.master, data, new),), tuple(notes))
 
     def apply(self, edit: Edit) -> None:
         """Write under Postfix's own lock, if the file still has the bytes that the edit was computed from."""
@@ -250,6 +256,14 @@ class Postfix:
         for name in main.get("inet_interfaces", "all").replace(",", " ").split():
             found += loopback if name in ("all", "loopback-only") else [name.strip("[]")]
         return list(dict.fromkeys(found))
+
+
+def _keeps(claim: Claim, cert: Optional[str]) -> bool:
+    """Whether a service keeps its certificate: another lineage's, for a name that the claim has not."""
+    if not cert or not claim.another(cert):
+        return False
+    names = claim.covers(cert)
+    return names is None or not names <= {name.lower() for name in claim.names}
 
 
 def _value(entry: Entry, main: Mapping[str, str], name: str) -> str:

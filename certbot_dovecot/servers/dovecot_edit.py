@@ -1,0 +1,70 @@
+"""Changes of a Dovecot configuration, as bytes.
+
+Pure.  Every byte that a change does not mean stays as it is: comments, spacing, line ends.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+
+from certbot_dovecot.problems import ConfProblem
+from certbot_dovecot.servers.dovecot_conf import OBSOLETE, Assignment, Dialect, Tree
+
+#: Offsets to be replaced, and the bytes that take their place.
+Change = tuple[int, int, bytes]
+
+
+def change(data: bytes, changes: list[Change]) -> bytes:
+    """``data`` with ``changes`` made; they may not overlap."""
+    parts, at = [], 0
+    for start, end, new in sorted(changes, key=lambda one: one[:2]):
+        parts += [data[at:start], new]
+        at = end
+    return b"".join([*parts, data[at:]])
+
+
+def set_value(tree: Tree, assignment: Assignment, path: str) -> Change:
+    """Make ``assignment`` name the file ``path``, everything else on its line as it is.
+
+    :raises ConfProblem: it spans two files.
+    """
+    if assignment.span is None:
+        raise ConfProblem(
+            f"{assignment.key} is not written on lines of its own here",
+            where=assignment.where,
+            left="Nothing was changed",
+            todo="Write it on one line",
+        )
+    mark = "" if assignment.key in OBSOLETE else tree.dialect.mark
+    return (*assignment.span, os.fsencode(f"{mark}{path}"))
+
+
+def set_lines(tree: Tree, assignment: Assignment, values: Mapping[str, str]) -> Change:
+    """Put lines that name the files of ``values`` in the place of ``assignment``, with its indentation and line end."""
+    data = tree.files[assignment.path]
+    line = data[assignment.start : assignment.end]
+    indent = line[: len(line) - len(line.lstrip(b" \t"))]
+    end = line_end(data)
+    last = end if line.endswith(b"\n") else b""
+    lines = end.join(indent + assign(tree.dialect, key, path) for key, path in values.items())
+    return (assignment.start, assignment.end, lines + last)
+
+
+def assign(dialect: Dialect, setting: str, path: str) -> bytes:
+    """The line, without its end, that makes ``setting`` name the file ``path``; an empty path clears it."""
+    return os.fsencode(f"{setting} = {dialect.mark if path else ''}{path}".rstrip())
+
+
+def insert(tree: Tree, path: str, at: int, lines: list[bytes]) -> Change:
+    """Put ``lines`` before offset ``at``, the beginning of a line or the end of the file."""
+    data = tree.files[path]
+    end = line_end(data)
+    # A last line without an end gets one.
+    before = end if at == len(data) and data and not data.endswith(b"\n") else b""
+    return (at, at, before + b"".join(line + end for line in lines))
+
+
+def line_end(data: bytes) -> bytes:
+    """The line end that a file uses."""
+    return b"\r\n" if b"\r\n" in data else b"\n"
