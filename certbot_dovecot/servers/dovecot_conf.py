@@ -35,11 +35,8 @@ from certbot_dovecot.problems import ConfProblem
 
 Scope = tuple[tuple[str, str], ...]
 
-#: Blocks that restrict settings to what they match.
+#: Blocks that restrict settings to what they match, in the order in which they may be nested.
 FILTERS = ("local", "local_name", "remote", "protocol")
-
-#: The order in which they may be nested.
-_ORDER = ("local", "local_name", "remote", "protocol")
 
 _DEPTH = 100
 
@@ -425,9 +422,11 @@ def _nested(around: list[str], name: str, where: str) -> None:
 
     :raises ConfProblem: this one may not be here.
     """
-    if name in _ORDER:
+    if name in FILTERS:
         for outer in around:
-            if outer == "ssl_server" or (outer in _ORDER and _ORDER.index(outer) >= _ORDER.index(name)):
+            # A network may hold a smaller one.
+            inverse = outer in FILTERS and FILTERS.index(outer) >= FILTERS.index(name)
+            if outer == "ssl_server" or (inverse and (outer != name or name == "protocol")):
                 raise ConfProblem(f"a block {name} is not allowed in a block {outer}", where=where)
 
 
@@ -478,8 +477,10 @@ def _setting(key: str, stack: list[tuple[str, str]], dialect: Dialect) -> str:
 
 
 def _plain(stack: list[tuple[str, str]]) -> Scope:
-    """The scope that a stack of blocks makes: ``ssl_server`` is part of the setting's name."""
-    return tuple(stack[:-1] if stack and stack[-1] == ("ssl_server", "") else stack)
+    """The scope that a stack of blocks makes: ``ssl_server`` is part of a setting's name, of two alike the inner counts."""
+    blocks = stack[:-1] if stack and stack[-1] == ("ssl_server", "") else stack
+    last = {kind: place for place, (kind, _) in enumerate(blocks) if kind in FILTERS}
+    return tuple(block for place, block in enumerate(blocks) if last.get(block[0], place) == place)
 
 
 def _span(pieces: list[_Piece], length: int) -> tuple[int, int]:

@@ -30,7 +30,7 @@ OURS = ("NUL byte", "byte order mark")
 #: What Dovecot refuses for the meaning of words, which is not the reader's business.
 _MEANING = (
     "Unknown setting", "Invalid value", "Unknown section", "escape sequence", "must be", "cannot be used",
-    "Conflict in setting", "Unknown group",
+    "Conflict in setting", "Unknown group", "to be inside net1",
 )  # fmt: skip
 
 #: Settings that every version of a dialect has, and that may be written in every filter.
@@ -45,7 +45,8 @@ _ORDER = ("local", "local_name", "remote", "protocol")
 
 _VALUES = (
     "v", "two words", "it's", '"quoted"', '"a # b"', "'a # b'", "a#b", "a = b", "x {", "}", '"mixed\'', '"a" "b"', "ü", "",
-    r'"a\\b"', r'"a\"b"', "a;", "a\\\\b", "'", '"', "<x", "# only", '"  v  "', "a \\\n   b", "a \\\n b # c", "\x0bv\x0c", "a\tb",
+    r'"a\\b"',
+    r'"a\"b"', "a;", "a\\\\b", "'", '"', "<x", "# only", '"  v  "', "a \\\n   b", "a \\\n b # c", "\x0bv\x0c", "a\tb",
 )  # fmt: skip
 
 
@@ -81,7 +82,7 @@ class Maker:
 
     def spoil(self) -> None:
         """Something that is wrong, or nearly so, at a place of chance."""
-        odd = ("}", "protocol imap {", "{", "x", "ssl = maybe", "a b c", "!include", "!include nope.conf", "protocol imap{", "\a")
+        odd = ("}", "protocol imap {", "{", "x", "ssl = maybe", "a b c", "!include", "!include no.conf", "protocol imap{", "\a")
         lines = self.case.files["main.conf"].split("\n")
         lines.insert(self.chance.randint(min(2, len(lines)), len(lines)), self.chance.choice(odd))
         self.case.files["main.conf"] = "\n".join(lines)
@@ -104,7 +105,8 @@ class Maker:
             return self.across(scope, depth)
         if kind < 0.84 and self.dialect is conf.V24:
             return self.group(scope)
-        left = [name for name in _ORDER if not scope or _ORDER.index(name) > _ORDER.index(scope[-1])]
+        least = _ORDER.index(scope[-1]) + (scope[-1] == "protocol" or self.chance.random() < 0.9) if scope else 0
+        left = _ORDER[least:]
         if not left or depth > 3:
             return self.assignment()
         name = self.chance.choice(left)

@@ -40,7 +40,7 @@ def test_json(mailhost):
     [document] = json.loads(command(mailhost, "tlsa", "--json").stdout)
     assert document["lineage"] == NAME
     assert {(entry["owner"], entry["data"]) for entry in document["records"]} == {
-        (f"_{port}._tcp.{NAME}.", view.spki(f"{STORE}/2026.pem")) for port in (110, 143, 465, 587, 993, 995, 4190)
+        (f"_{port}._tcp.{NAME}.", view.spki(f"{STORE}/2026.pem")) for port in view.tls_ports()
     }
 
 

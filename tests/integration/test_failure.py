@@ -17,7 +17,7 @@ def refuse_reloads(mailhost) -> None:
     """A ``local_name`` whose certificate is gone: Dovecot refuses every reload from now on, with exit 0 (facts)."""
     cert, key = "/etc/dovecot/private/dovecot.pem", "/etc/dovecot/private/dovecot.key"
     mailhost.write("/etc/dovecot/private/other.pem", view.read(cert).decode())
-    block = f"  ssl_cert = </etc/dovecot/private/other.pem\n  ssl_key = <{key}\n"
+    block = view.tls("/etc/dovecot/private/other.pem", key, "  ")
     mailhost.write(LOCAL, f"local_name other.example.test {{\n{block}}}\n")
     mailhost.restart("dovecot")
     assert "" not in view.leaves(mailhost).values()

@@ -41,10 +41,10 @@ def test_only_the_settings_change(mailhost):
     after = mailhost.snapshot("/etc/dovecot", "/etc/postfix")
     assert view.changed(before, after) == {"/etc/dovecot/conf.d/10-ssl.conf", "/etc/postfix/master.cf"}
     assert view.diff(before, after, "/etc/dovecot/conf.d/10-ssl.conf") == [
-        "-ssl_cert = </etc/dovecot/private/dovecot.pem",
-        "-ssl_key = </etc/dovecot/private/dovecot.key",
-        f"+ssl_cert = <{STORE}/2026.pem",
-        f"+ssl_key = <{STORE}/2026.key",
+        f"-{view.setting('cert')}/etc/dovecot/private/dovecot.pem",
+        f"-{view.setting('key')}/etc/dovecot/private/dovecot.key",
+        f"+{view.setting('cert')}{STORE}/2026.pem",
+        f"+{view.setting('key')}{STORE}/2026.key",
     ]
     added = view.diff(before, after, "/etc/postfix/master.cf")
     assert added == [
@@ -74,9 +74,8 @@ def test_tlsa_data_of_what_is_served_and_never_of_port_25(mailhost):
     mailhost.certbot(*INSTALL)
     spki = view.spki(f"{STORE}/2026.pem")
     lines = [line for line in view.read(f"{STORE}/tlsa.zone").decode().splitlines() if not line.startswith(";")]
-    assert lines == [
-        f"_{port}._tcp.{NAME}. 3600 IN TLSA 3 1 1 {spki}" for port in (110, 143, 465, 587, 993, 995, 4190)
-    ]
+    ports = view.tls_ports()
+    assert lines == [f"_{port}._tcp.{NAME}. 3600 IN TLSA 3 1 1 {spki}" for port in ports]
     records = json.loads(view.read(f"{STORE}/tlsa.json"))["records"]
     assert [(entry["owner"], entry["data"]) for entry in records] == [(line.split()[0], spki) for line in lines]
 
@@ -107,19 +106,17 @@ def test_running_it_again_changes_and_reloads_nothing(mailhost):
 
 def test_commented_out_settings_are_added_where_debian_has_them(mailhost):
     path = "/etc/dovecot/conf.d/10-ssl.conf"
-    text = view.read(path).decode().replace("\nssl_cert =", "\n#ssl_cert =").replace("\nssl_key =", "\n#ssl_key =")
+    cert, key = view.setting("cert"), view.setting("key")
+    text = view.read(path).decode().replace(f"\n{cert}", f"\n#{cert}").replace(f"\n{key}", f"\n#{key}")
     mailhost.write(path, text)
     mailhost.certbot(*INSTALL)
     now = view.read(path).decode()
-    assert f"\n#ssl_cert = </etc/dovecot/private/dovecot.pem\nssl_cert = <{STORE}/2026.pem\n" in now
+    assert f"\n#{cert}/etc/dovecot/private/dovecot.pem\n{cert}{STORE}/2026.pem\n" in now
     assert view.leaf_at(mailhost, 993) == view.live_leaf(NAME)
 
 
 def test_local_conf_overrides_and_is_edited(mailhost):
-    mailhost.write(
-        "/etc/dovecot/local.conf",
-        "ssl_cert = </etc/dovecot/private/dovecot.pem\nssl_key = </etc/dovecot/private/dovecot.key\n",
-    )
+    mailhost.write("/etc/dovecot/local.conf", view.tls("/etc/dovecot/private/dovecot.pem", "/etc/dovecot/private/dovecot.key"))
     before = mailhost.snapshot("/etc/dovecot")
     mailhost.certbot(*INSTALL)
     assert view.changed(before, mailhost.snapshot("/etc/dovecot")) == {"/etc/dovecot/local.conf"}

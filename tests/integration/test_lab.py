@@ -16,6 +16,7 @@ import pytest
 
 from certbot_dovecot.servers import probe
 from certbot_dovecot.servers.contract import Endpoint
+from tests.integration import view
 from tests.lab import distribution, namespace
 from tests.lab.mailhost import FRESH, PORTS
 
@@ -37,7 +38,7 @@ def serve(host, made, server="dovecot", stem="other"):
     """Let a server serve a pair on all its ports; it is reloaded by hand."""
     if server == "dovecot":
         paths = made.write("/etc/dovecot/private", stem)
-        host.append("/etc/dovecot/local.conf", f"ssl_cert = <{paths.fullchain}\nssl_key = <{paths.key}\n")
+        host.append("/etc/dovecot/local.conf", view.tls(paths.fullchain, paths.key))
         host.run("doveadm", "reload")
     else:
         paths = made.write("/etc/postfix", stem)

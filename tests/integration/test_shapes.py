@@ -31,12 +31,12 @@ def everything_is_served(mailhost):
 
 
 def test_settings_that_are_nowhere_are_added_to_the_main_file(mailhost):
-    edit(mailhost, SSL, (r"(?m)^.*ssl_(cert|key) = .*\n", ""))
+    edit(mailhost, SSL, (r"(?m)^.*ssl_(server_)?(cert|key)(_file)? = .*\n", ""))
     before = mailhost.snapshot("/etc/dovecot")
     mailhost.certbot(*INSTALL)
     after = mailhost.snapshot("/etc/dovecot")
     assert view.changed(before, after) == {"/etc/dovecot/dovecot.conf"}
-    added = f"ssl_cert = <{STORE}/2026.pem\nssl_key = <{STORE}/2026.key\n".encode()
+    added = view.tls(f"{STORE}/2026.pem", f"{STORE}/2026.key").encode()
     assert after["/etc/dovecot/dovecot.conf"].data == before["/etc/dovecot/dovecot.conf"].data + added
     everything_is_served(mailhost)
 
@@ -54,7 +54,8 @@ def test_line_ends_of_dos_and_a_last_line_without_one(mailhost):
         new = view.read(path)
         assert b"\n" not in new.replace(b"\r\n", b"")
         assert not new.endswith(b"\n")
-        kept = [line for line in old.split(b"\r\n") if not line.startswith((b"ssl_cert =", b"ssl_key ="))]
+        settings = (view.setting("cert").encode(), view.setting("key").encode())
+        kept = [line for line in old.split(b"\r\n") if not line.startswith(settings)]
         assert [line for line in new.split(b"\r\n") if STORE.encode() not in line] == kept
     everything_is_served(mailhost)
 
@@ -82,8 +83,8 @@ def test_the_snakeoil_pair_behind_the_links_is_never_written(mailhost):
 
 
 def test_certificate_and_key_in_two_files_go_into_the_later_one(mailhost):
-    edit(mailhost, SSL, (r"(?m)^ssl_key = .*\n", ""))
-    mailhost.write("/etc/dovecot/conf.d/99-key.conf", f"ssl_key = <{SNAKEOIL}.key\n")
+    edit(mailhost, SSL, (r"(?m)^ssl_(server_)?key(_file)? = .*\n", ""))
+    mailhost.write("/etc/dovecot/conf.d/99-key.conf", f"{view.setting('key')}{SNAKEOIL}.key\n")
     mailhost.restart("dovecot")
     before = mailhost.snapshot("/etc/dovecot")
     mailhost.certbot(*INSTALL)
@@ -131,7 +132,8 @@ def test_without_postfix_that_part_is_skipped_and_said(mailhost):
 
 def test_names_are_offered(mailhost):
     """Postfix's myhostname and Dovecot's local_name scopes; certbot without a terminal says what it would have offered."""
-    block = f"local_name imap.example.org {{\n  ssl_cert = <{SNAKEOIL}.pem\n  ssl_key = <{SNAKEOIL}.key\n}}\n"
+    inner = view.tls(f"{SNAKEOIL}.pem", f"{SNAKEOIL}.key", "  ")
+    block = f"local_name imap.example.org {{\n{inner}}}\n"
     mailhost.append("/etc/dovecot/local.conf", block + block.replace("imap.example.org", "*.example.org"))
     result = mailhost.certbot("--installer", "dovecot", "-a", "standalone", check=False)
     assert result.code == 1

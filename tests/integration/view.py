@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import subprocess
 from typing import Any
 
 from certbot_dovecot import bundle as bundles
@@ -56,3 +57,25 @@ def diff(before: dict[str, Any], after: dict[str, Any], path: str) -> list[str]:
         before[path].data.decode().splitlines(), after[path].data.decode().splitlines(), lineterm="", n=0
     )
     return [line for line in lines if not line.startswith(("---", "+++", "@@"))]
+
+
+def dovecot_version() -> tuple[int, ...]:
+    """Of the Dovecot of this host, like ``(2, 3, 19, 1)``."""
+    out = subprocess.run(["dovecot", "--version"], capture_output=True, text=True, check=True).stdout
+    return tuple(int(part) for part in out.split()[0].split("-")[0].split("."))
+
+
+def setting(which: str) -> str:
+    """The name of Dovecot's ``cert`` or ``key`` setting here, and what stands between it and a path: ``ssl_cert = <``."""
+    return f"ssl_{which} = <" if dovecot_version() < (2, 4) else f"ssl_server_{which}_file = "
+
+
+def tls(cert: str, key: str, indent: str = "") -> str:
+    """The two lines that make Dovecot serve a pair."""
+    return f"{indent}{setting('cert')}{cert}\n{indent}{setting('key')}{key}\n"
+
+
+def tls_ports() -> list[int]:
+    """The ports but 25 with TLS on a host as just installed; Debian 13 has ManageSieve's old port too."""
+    ports = {port for port, _, _ in PORTS if port != 25}
+    return sorted(ports | {2000} if dovecot_version() >= (2, 4) else ports)

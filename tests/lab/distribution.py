@@ -103,7 +103,8 @@ def postfix(machine: str, submission: bool) -> None:
     for name in ("main.cf.debian", "main.cf.tls"):
         with open(f"{share}/{name}") as file:
             main += file.read()
-    write(f"{etc}/main.cf", main + _POSTINST)
+    set_by_postinst = "|".join(re.findall(r"(?m)^(\w+) =", _POSTINST))
+    write(f"{etc}/main.cf", re.sub(rf"(?m)^(?:{set_by_postinst})\s*=.*\n", "", main) + _POSTINST)
     with open(f"{share}/master.cf.dist") as file:
         master = switch_on(file.read(), "submissions")
     write(f"{etc}/master.cf", switch_on(master, "submission") if submission else master)
