@@ -382,7 +382,7 @@ class _Lines:
 
 def _heredoc(tag: str, lines: Iterable[str]) -> Optional[str]:
     """The lines up to ``tag``; None if it never comes."""
-    taken = []
+    taken: list[str] = []
     for text in lines:
         if text == tag:
             return "\n".join(taken)

@@ -29,7 +29,8 @@ def test_a_reload_that_is_not_applied_is_seen_on_the_wire_and_undone(mailhost):
     before, served = mailhost.snapshot(*CONFIGURATIONS), view.leaves(mailhost)
     result = mailhost.certbot(*INSTALL, check=False)
     assert result.code == 1
-    assert "Dovecot imap 127.0.0.1:993 (TLS) serves the certificate with SHA-256" in result.stderr
+    assert "not every endpoint served the new certificate: Dovecot " in result.stderr
+    assert "127.0.0.1:993 (TLS)" in result.stderr, result.stderr
     assert "The files are as they were before" in result.stderr
     assert "Traceback" not in result.stderr
     assert mailhost.snapshot(*CONFIGURATIONS) == before
@@ -50,7 +51,7 @@ def test_the_same_at_a_renewal_keeps_the_old_and_the_next_renewal_finishes(mailh
     os.unlink(LOCAL)
     mailhost.certbot("renew", "-q", at=NEW_YEAR)
     assert set(view.leaves(mailhost).values()) == {view.live_leaf(NAME)} != {old}
-    assert f"<{STORE}/2027.pem" in view.read("/etc/dovecot/conf.d/10-ssl.conf").decode()
+    assert f"{STORE}/2027.pem" in view.read("/etc/dovecot/conf.d/10-ssl.conf").decode()
 
 
 def test_a_server_that_is_down_is_told_and_proven_later(mailhost):
@@ -58,7 +59,7 @@ def test_a_server_that_is_down_is_told_and_proven_later(mailhost):
     result = mailhost.certbot(*INSTALL, check=False)
     assert result.code == 1
     assert "Dovecot does not run, and did not before" in result.stderr
-    assert f"<{STORE}/2026.pem" in view.read("/etc/dovecot/conf.d/10-ssl.conf").decode()
+    assert f"{STORE}/2026.pem" in view.read("/etc/dovecot/conf.d/10-ssl.conf").decode()
     assert view.leaf_at(mailhost, 465) == view.live_leaf(NAME)
     assert "_993." not in view.read(f"{STORE}/tlsa.zone").decode()
     again = mailhost.certbot("renew", "-q", check=False)

@@ -48,7 +48,7 @@ def test_the_new_year_takes_a_new_key_in_files_of_its_own(mailhost):
     assert (view.read(f"{STORE}/2026.key"), view.read(f"{STORE}/2026.pem")) == old_pair
     assert view.spki(f"{STORE}/2027.pem") != view.spki(f"{STORE}/2026.pem")
     assert set(view.leaves(mailhost).values()) == {view.live_leaf(NAME)}
-    assert f"<{STORE}/2027.key" in view.read("/etc/dovecot/conf.d/10-ssl.conf").decode()
+    assert f"{STORE}/2027.key" in view.read("/etc/dovecot/conf.d/10-ssl.conf").decode()
     assert f"={STORE}/2027.pem" in view.read("/etc/postfix/master.cf").decode()
     # A quiet timer's mail must tell an admin with DANE.
     assert f"3 1 1 {view.spki(f'{STORE}/2027.pem')}" in result.stderr

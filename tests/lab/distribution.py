@@ -38,6 +38,14 @@ inet_protocols = all
 maillog_file = {LOGS["postfix"]}
 """
 
+_NO_SUBMISSIONS = """
+service submission-login {
+  inet_listener submissions {
+    port = 0
+  }
+}
+"""
+
 
 def write(path: str, text: str, mode: int = 0o644) -> None:
     """Write ``text``; an existing file keeps its mode and owner; dated back."""
@@ -66,6 +74,11 @@ def dovecot(submission: bool) -> None:
     for source in glob.glob(f"{share}/conf.d/*"):
         if submission or not source.endswith("/20-submission.conf"):
             shutil.copyfile(source, source.replace(share, etc))
+    if submission:
+        # 2.4 would take port 465 too, which is Postfix's here.
+        path = f"{etc}/conf.d/20-submission.conf"
+        with open(path) as file:
+            write(path, file.read() + _NO_SUBMISSIONS)
     for source in glob.glob(f"{share}/*.conf.ext"):
         target = source.replace(share, etc)
         shutil.copyfile(source, target)
