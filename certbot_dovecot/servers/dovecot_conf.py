@@ -210,13 +210,13 @@ def parse_dump(text: bytes, dialect: Dialect) -> list[Assignment]:
         line = line.lstrip(" ")
         if line == "}":
             del stack[-1:]
-            scope = _plain(stack)
+            scope = _plain(stack, dialect)
         elif line.startswith("#") or not line:
             continue
         elif line.endswith(" {") and " = " not in line:
             kind, _, argument = line[:-2].partition(" ")
             stack.append((kind, _text(_unquote(argument))))
-            scope = _plain(stack)
+            scope = _plain(stack, dialect)
         elif "=" in line:
             key, _, value = line.partition("=")
             key, value = key.rstrip(" "), value[1:]
@@ -318,7 +318,7 @@ class _Reader:
                 raise ConfProblem("a } without a block", where=where)
             self.stack.pop()
             self.opened.pop()
-            self.scope = _plain(self.stack)
+            self.scope = _plain(self.stack, self.dialect)
         else:
             argument = _argument(rest, blank)
             if argument is None:
@@ -326,7 +326,7 @@ class _Reader:
             _nested([name for name, _ in self.stack], key, where)
             self.opened.append(where)
             self.stack.append((_text(key), _text(argument)))
-            self.scope = _plain(self.stack)
+            self.scope = _plain(self.stack, self.dialect)
             self.tree.blocks.append(Block(path, pieces[0].number, self.scope, pieces[0].start, end))
 
     def _assign(self, path: str, pieces: list[_Piece], end: int, key: str, raw: str, lines: _Lines) -> None:
@@ -476,9 +476,11 @@ def _setting(key: str, stack: list[tuple[str, str]], dialect: Dialect) -> str:
     return key
 
 
-def _plain(stack: list[tuple[str, str]]) -> Scope:
-    """The scope that a stack of blocks makes: ``ssl_server`` is part of a setting's name, of two alike the inner counts."""
+def _plain(stack: list[tuple[str, str]], dialect: Dialect) -> Scope:
+    """The scope of a stack of blocks: ``ssl_server`` is part of a setting's name; in 2.3, of two alike the inner counts."""
     blocks = stack[:-1] if stack and stack[-1] == ("ssl_server", "") else stack
+    if dialect is V24:
+        return tuple(blocks)
     last = {kind: place for place, (kind, _) in enumerate(blocks) if kind in FILTERS}
     return tuple(block for place, block in enumerate(blocks) if last.get(block[0], place) == place)
 

@@ -229,31 +229,34 @@ def _sni(draft: Draft, main: str, claim: Claim, names: Sequence[str], there: Opt
     """The edits of the file of our own; its include goes into the draft."""
     tree = draft.tree
     path = os.path.join(os.path.dirname(main), SNI_FILE)
-    kept = _kept(draft, path, claim, names)
     lines: list[bytes] = []
-    for pair_of, group in kept:
-        lines += _block(tree, group, *pair_of)
-    lines += _block(tree, names, claim.pair.cert, claim.pair.key)
+    for (cert, key), group in _groups(draft, path, claim, names).items():
+        lines += _block(tree, group, cert, key)
     data = _HEAD + b"".join(line + b"\n" for line in lines)
     if path not in tree.files:
         _include(draft, main, names)
     return [] if data == there else [Edit(path, there, data)]
 
 
-def _kept(draft: Draft, path: str, claim: Claim, names: Sequence[str]) -> list[tuple[tuple[str, str], list[str]]]:
-    """The other lineages' names in the file of our own, by pair; what this one takes away is noted."""
+def _groups(draft: Draft, path: str, claim: Claim, names: Sequence[str]) -> dict[tuple[str, str], list[str]]:
+    """The names in the file of our own, by pair, in their order; what this lineage takes from another is noted."""
     tree = draft.tree
-    kept: dict[tuple[str, str], list[str]] = {}
+    groups: dict[tuple[str, str], list[str]] = {}
+    ours = (claim.pair.cert, claim.pair.key)
     for scope in tree.scopes(_settings(tree)):
         cert, key = _pair(tree, scope)
-        if cert is None or key is None or cert.path != path or claim.owns(cert.value):
+        if cert is None or key is None or cert.path != path:
+            continue
+        if claim.owns(cert.value):
+            groups.setdefault(ours, [])
             continue
         for name in scope[0][1].split():
             if name in names:
                 draft.notes.append(f"Dovecot: {name} was served with {cert.value}; it is served with this lineage now.")
             else:
-                kept.setdefault((cert.value, key.value), []).append(name)
-    return list(kept.items())
+                groups.setdefault((cert.value, key.value), []).append(name)
+    groups[ours] = list(names)
+    return groups
 
 
 def _block(tree: Tree, names: Sequence[str], cert: str, key: str) -> list[bytes]:

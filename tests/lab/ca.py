@@ -23,6 +23,17 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+_CA_USAGE = x509.KeyUsage(
+    digital_signature=True,
+    content_commitment=False,
+    key_encipherment=False,
+    data_encipherment=False,
+    key_agreement=False,
+    key_cert_sign=True,
+    crl_sign=True,
+    encipher_only=False,
+    decipher_only=False,
+)
 Key = Union[ec.EllipticCurvePrivateKey, rsa.RSAPrivateKey]
 
 #: Seconds.
@@ -152,6 +163,8 @@ def _make(
         .not_valid_after(now + datetime.timedelta(seconds=end))
         .add_extension(x509.BasicConstraints(ca, None), critical=True)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        # Python 3.13 and later refuse a certificate without it.
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key((issuer.key if issuer else key).public_key()), False)
     )
     if names:
         usage = ExtendedKeyUsageOID.SERVER_AUTH if server else ExtendedKeyUsageOID.CLIENT_AUTH
@@ -159,6 +172,8 @@ def _make(
         builder = builder.add_extension(x509.SubjectAlternativeName([_name(n) for n in names]), critical=not subject)
     if must_staple:
         builder = builder.add_extension(x509.TLSFeature([x509.TLSFeatureType.status_request]), critical=False)
+    if ca:
+        builder = builder.add_extension(_CA_USAGE, critical=True)
     cert = builder.sign(issuer.key if issuer else key, hashes.SHA256())
     # The chain of a leaf ends below the root: an issuer that has an issuer itself belongs to it.
     chain = (issuer.cert, *issuer.chain) if issuer and issuer.cert.issuer != issuer.cert.subject else ()
