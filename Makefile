@@ -1,6 +1,8 @@
 # From a bare Debian machine, as root:
 #
-#   make test    set everything up, run all tests, lint and type checks, on the newest certbot and on 2.1
+#   make test    set everything up, run all tests, lint and type checks: newest certbot, 2.1, and Debian 13
+#   make test-all  the same and Debian sid
+#   make bench   measure what the plugin costs
 #   make demo    set everything up, show what the plugin does on a real mail host in a private namespace
 #   make unit    only the tests that need no daemon and no root
 #   make lint    only style and types
@@ -9,10 +11,17 @@
 PYTHON ?= python3
 TOX = .venv/bin/tox
 
-.PHONY: test demo unit lint packages clean
+.PHONY: test test-all demo bench unit lint packages clean
 
 test: packages $(TOX)
 	$(TOX) run
+
+test-all: packages $(TOX)
+	$(TOX) run
+	$(TOX) run -e sid
+
+bench: $(TOX)
+	@$(TOX) run -q -e bench
 
 demo: packages $(TOX)
 	@$(TOX) run -q -e demo

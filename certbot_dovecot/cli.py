@@ -1,6 +1,7 @@
 """The command ``certbot-dovecot``.
 
-Exit codes, kept promises: 0 done; 1 a problem, told on stderr, with nothing changed unless it says so; 2 wrong usage.
+Exit codes, kept promises: 0 done, or nothing to do; 1 a problem, told on stderr, with nothing changed unless it says so; 2
+``plan`` shows changes; 64 wrong usage (``EX_USAGE`` of sysexits.h).
 
 ``tlsa`` and ``deploy`` are made for certbot's deploy hooks: without a lineage on the command line they take the one of
 ``RENEWED_LINEAGE``.  A deploy hook runs *before* the installer: at that moment the renewed key is next, not served.
@@ -12,7 +13,7 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
-from typing import Any, Optional
+from typing import Any, NoReturn, Optional
 
 import certbot_dovecot
 from certbot_dovecot.problems import Problem
@@ -35,11 +36,17 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         return 0
 
 
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.print_usage(sys.stderr)
+        self.exit(os.EX_USAGE, f"{self.prog}: error: {message}\n")
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="certbot-dovecot",
         description="The companion of certbot's dovecot installer.",
-        epilog="Exit codes: 0 done, 1 a problem (told on stderr), 2 wrong usage.",
+        epilog="Exit codes: 0 done, 1 a problem (told on stderr), 2 plan shows changes, 64 wrong usage.",
     )
     parser.add_argument("--version", action="version", version=f"certbot-dovecot {certbot_dovecot.__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -59,8 +66,22 @@ def _parser() -> argparse.ArgumentParser:
         "touched. This is what the hook in renewal-hooks/deploy runs.",
     )
     deploy.set_defaults(run=_deploy)
+    plan = commands.add_parser(
+        "plan",
+        help="show what an install would change, and change nothing",
+        description="Print, as one unified diff (for patch -p0, in /), what an install of a lineage or of given files would "
+        "change in the servers' configurations, and below it what else would be done. Nothing is written, no server needs "
+        "to run. Exit codes: 0 nothing to do, 1 a problem, 2 changes.",
+    )
+    plan.add_argument("--lineage", metavar="NAME", help="a lineage of certbot's")
+    plan.add_argument("--cert", metavar="FILE", help="a certificate from elsewhere, with --key and --chain")
+    plan.add_argument("--key", metavar="FILE", help="its private key")
+    plan.add_argument("--chain", metavar="FILE", help="the certificates between it and the root")
+    plan.add_argument("--names", metavar="NAMES", help="comma list of host names (default: those of the certificate)")
+    plan.set_defaults(run=_plan, usage=plan.error)
     for command in (tlsa, deploy):
         command.add_argument("lineage", nargs="*", metavar="LINEAGE", help="default: RENEWED_LINEAGE, else all that are known")
+    for command in (tlsa, deploy, plan):
         command.add_argument("--config-dir", metavar="DIR", help=f"certbot's configuration directory (default: {CONFIG_DIR})")
         command.add_argument("--server-root", metavar="DIR", help="Dovecot's configuration directory")
         command.add_argument("--postfix-root", metavar="DIR", help="Postfix's configuration directory")
@@ -86,6 +107,33 @@ def _tlsa(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(documents, indent=1))
     return 0
+
+
+def _plan(args: argparse.Namespace) -> int:
+    from certbot_dovecot import commands, jobs, preview
+    from certbot_dovecot.bundle import Source
+    from certbot_dovecot.transaction import NoCheckpoint
+
+    if bool(args.lineage) == bool(args.cert) or bool(args.cert) != bool(args.key) or (args.chain and not args.cert):
+        args.usage("give either --lineage, or --cert and --key (and --chain)")
+    config_dir = os.path.abspath(args.config_dir or CONFIG_DIR)
+    if args.lineage:
+        chosen = jobs.options(config_dir, args.lineage, _said(args))
+        job = jobs.of_lineage(jobs.existing(config_dir, args.lineage), chosen, explicit=True)
+    else:
+        source = Source(os.path.abspath(args.key), os.path.abspath(args.cert), args.chain and os.path.abspath(args.chain))
+        names = args.names.split(",") if args.names else jobs.names_in(source)
+        job = jobs.of_files(source, names, jobs.options(config_dir, jobs.external_name(names), _said(args)))
+    host = jobs.host(config_dir, job.options, commands.run, NoCheckpoint())
+    found = preview.make(host, job)
+    if found is None:
+        print("Nothing to do.")
+        return 0
+    sys.stdout.flush()
+    sys.stdout.buffer.write(preview.diff(found))
+    sys.stdout.buffer.flush()
+    print(preview.text(found))
+    return 2 if found.changes else 0
 
 
 def _deploy(args: argparse.Namespace) -> int:

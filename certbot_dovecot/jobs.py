@@ -13,7 +13,8 @@ import os
 from collections.abc import Mapping
 from typing import Any, Optional
 
-from certbot_dovecot import lineages, state, store
+from certbot_dovecot import bundle as bundles
+from certbot_dovecot import files, lineages, state, store
 from certbot_dovecot.bundle import Source
 from certbot_dovecot.commands import Runner
 from certbot_dovecot.plan import Job
@@ -56,6 +57,14 @@ def of_files(source: Source, domains: list[str], chosen: Options) -> Job:
     They get a folder of their own, ``<first name>-external``, so that no renewal of a lineage of that name takes its place.
     """
     return Job(external_name(domains), source, chosen, explicit=True)
+
+
+def names_in(source: Source) -> list[str]:
+    """The host names of a certificate.
+
+    :raises Problem: it cannot be read.
+    """
+    return list(bundles.names_of(bundles.leaf_of(files.read(source.cert), source.cert)))
 
 
 def external_name(domains: list[str]) -> str:

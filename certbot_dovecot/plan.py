@@ -136,10 +136,13 @@ class Plan:
         return not (self.store_edits or self.reload or self.verify or any(target.edits for target in self.targets))
 
 
-def make(servers: Sequence[IMailServer], home: str, job: Job, now: datetime.datetime) -> Optional[Plan]:
+def make(
+    servers: Sequence[IMailServer], home: str, job: Job, now: datetime.datetime, ask: bool = True
+) -> Optional[Plan]:
     """Look and decide.
 
     :param home: ``CONFIG_DIR/dovecot``.
+    :param ask: ask the endpoints what they serve; without it no server needs to run.
     :returns: None if the lineage is installed nowhere and is not to be.
     :raises Problem: something is wrong that must be mended first; nothing was changed.
     """
@@ -165,7 +168,7 @@ def make(servers: Sequence[IMailServer], home: str, job: Job, now: datetime.date
     planned = [(server, server.plan(_claim(place, pair, bundle, _adds(job, was, server.name)))) for server in targets]
     # A server without a single TLS endpoint (Postfix without a submission service) has nothing to install into.
     planned = [(server, made) for server, made in planned if made.edits or _names(views[server.name], place)]
-    return _decide(job, place, was, bundle, signature, (stem, years), planned, views, (withdrawn, broken))
+    return _decide(job, place, was, bundle, signature, (stem, years), planned, views, (withdrawn, broken), ask)
 
 
 def _claim(place: Folder, pair: Pair, bundle: Bundle, explicit: bool) -> Claim:
@@ -233,6 +236,7 @@ def _decide(
     planned: Sequence[tuple[IMailServer, Planned]],
     views: dict[str, View],
     lost: tuple[tuple[str, ...], tuple[tuple[str, Problem], ...]],
+    ask: bool,
 ) -> Plan:
     stem, years = key
     pair = Pair(place.cert(stem), place.key(stem))
@@ -246,7 +250,7 @@ def _decide(
     for server, made in planned:
         before: tuple[Answer, ...] = ()
         running = True
-        if prove:
+        if prove and ask:
             running = server.running()
             endpoints = [served.endpoint for served in views[server.name].served]
             seconds = min(FIRST_LOOK, job.options.probe_timeout)

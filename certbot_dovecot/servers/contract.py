@@ -10,6 +10,7 @@ All methods raise :class:`~certbot_dovecot.problems.ServerProblem` (its tools re
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Callable, Optional
@@ -140,6 +141,9 @@ class IMailServer(Interface):
 
         Empty if it is so already.
         """
+
+    def preview(edits: Sequence[Edit], sni: Optional[str]) -> tuple[Served, ...]:
+        """What every endpoint would serve a client that asks for ``sni``, were ``edits`` made; writes nothing."""
 
     def edit_lock() -> AbstractContextManager[None]:
         """Hold the lock under which this server's configuration is edited, while someone else writes its files."""

@@ -12,9 +12,11 @@ the next look.
 
 from __future__ import annotations
 
+import dataclasses
 import glob
 import os
 import re
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Optional
@@ -27,7 +29,7 @@ from certbot_dovecot.files import Edit
 from certbot_dovecot.problems import FileProblem, ServerProblem
 from certbot_dovecot.servers import dovecot_conf as conf
 from certbot_dovecot.servers import dovecot_plan, dovecot_view
-from certbot_dovecot.servers.contract import Claim, IMailServer, Planned, View
+from certbot_dovecot.servers.contract import Claim, IMailServer, Planned, Served, View
 from certbot_dovecot.servers.dovecot_conf import Tree
 from certbot_dovecot.servers.dovecot_view import Effective
 
@@ -87,6 +89,20 @@ class Dovecot:
         sni_file = files.read_if_there(os.path.join(self.root, dovecot_plan.SNI_FILE)) if claim.explicit else None
         edits, notes = dovecot_plan.plan(tree, self.main, claim, sni_file)
         return Planned(tuple(edits), tuple(notes))
+
+    def preview(self, edits: Sequence[Edit], sni: Optional[str]) -> tuple[Served, ...]:
+        """See the contract: the files are read as the edits leave them."""
+        after = {edit.path: edit.new or b"" for edit in edits}
+
+        def read(path: str) -> bytes:
+            return after[path] if path in after else files.read(path)
+
+        def there(pattern: str) -> Optional[list[str]]:
+            return [pattern] if pattern in after else expand(pattern)
+
+        tree = conf.read(self.main, read, there)
+        pairs = dovecot_view.pairs_of(tree.assignments, tree.dialect)
+        return dataclasses.replace(self._look().effective, pairs=pairs).served(sni)
 
     def apply(self, edit: Edit) -> None:
         """See the contract."""

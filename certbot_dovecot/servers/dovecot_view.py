@@ -110,15 +110,21 @@ def effective(dump: Sequence[Assignment], dialect: Dialect, ipv6: bool) -> Effec
         listen = listener.get("address") or listener.get("listen") or settings["listen"] or _FILES["listen"]
         for address in _addresses(listen, ipv6):
             endpoints.add(Endpoint("Dovecot", protocol, address, int(port), listener.get("ssl") == "yes"))
-    wanted = (dialect.cert, dialect.key, dialect.alt_cert, dialect.alt_key)
-    pairs: dict[Scope, dict[str, str]] = {}
-    for a in dump:
-        if a.setting in wanted and all(kind in FILTERS for kind, _ in a.scope):
-            pairs.setdefault(a.scope, {})[a.setting] = a.value if a.is_file else ""
+    pairs = pairs_of(dump, dialect)
     scopes = dict.fromkeys(a.scope for a in dump)
     names = [name.lower() for scope in scopes for kind, argument in scope if kind == "local_name" for name in argument.split()]
     ordered = sorted(endpoints, key=lambda one: (one.port, one.address))
     return Effective(dialect, settings, tuple(ordered), pairs, tuple(dict.fromkeys(names)), tuple(notes))
+
+
+def pairs_of(assignments: Iterable[Assignment], dialect: Dialect) -> dict[Scope, dict[str, str]]:
+    """Scope to what it says of certificate and key, in the order of appearance."""
+    wanted = (dialect.cert, dialect.key, dialect.alt_cert, dialect.alt_key)
+    pairs: dict[Scope, dict[str, str]] = {}
+    for a in assignments:
+        if a.setting in wanted and all(kind in FILTERS for kind, _ in a.scope):
+            pairs.setdefault(a.scope, {})[a.setting] = a.value if a.is_file else ""
+    return pairs
 
 
 def _services(

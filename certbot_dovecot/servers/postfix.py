@@ -111,6 +111,11 @@ class Postfix:
         new = master_cf.set_options(data, entries, values, self.master)
         return Planned(() if new == data else (Edit(self.master, data, new),), tuple(notes))
 
+    def preview(self, edits: Sequence[Edit], sni: Optional[str]) -> tuple[Served, ...]:
+        """See the contract: master.cf is read as the edits leave it."""
+        data = next((edit.new for edit in edits if edit.path == self.master), None)
+        return self._view(files.read(self.master) if data is None else data)[0].served
+
     def apply(self, edit: Edit) -> None:
         """Write under Postfix's own lock, if the file still has the bytes that the edit was computed from."""
         with self.edit_lock():
@@ -168,7 +173,10 @@ class Postfix:
 
     def _look(self) -> tuple[View, str]:
         signature = files.sign([os.path.join(self.root, "main.cf"), self.master])
-        data = files.read(self.master)
+        return self._view(files.read(self.master), signature)
+
+    def _view(self, data: bytes, signature: files.Signature = ()) -> tuple[View, str]:
+        """What master.cf says if its bytes are ``data``, and the host's name."""
         entries = master_cf.parse(data, self.master)
         main = self._main()
         served, notes = [], []

@@ -14,17 +14,20 @@ def command(mailhost, *args):
     return mailhost.run("certbot-dovecot", *args, check=False)
 
 
-@pytest.mark.parametrize("args", [(), ("nonsense",), ("tlsa", "--nonsense")])
+@pytest.mark.parametrize(
+    "args",
+    [(), ("nonsense",), ("tlsa", "--nonsense"), ("plan",), ("plan", "--cert", "x"), ("plan", "--lineage", "x", "--cert", "y")],
+)
 def test_wrong_usage(mailhost, args):
     result = command(mailhost, *args)
-    assert result.code == 2
+    assert result.code == 64
     assert "usage: certbot-dovecot" in result.stderr
 
 
 def test_help_tells_the_exit_codes(mailhost):
     result = command(mailhost, "--help")
     assert result.code == 0
-    assert "0 done, 1 a problem (told on stderr), 2 wrong usage" in result.stdout
+    assert "0 done, 1 a problem (told on stderr), 2 plan shows changes, 64 wrong usage" in " ".join(result.stdout.split())
 
 
 @pytest.mark.parametrize("verb", ["tlsa", "deploy"])

@@ -28,6 +28,7 @@ NEEDED = {
     "strace": "strace",
     "openssl": "openssl",
     "iproute2": "ip",
+    "patch": "patch",
     "util-linux": "flock",
     "python3-venv": "module:ensurepip",
 }

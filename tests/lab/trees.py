@@ -14,13 +14,15 @@ import sys
 import tempfile
 from pathlib import Path
 
+from tests.lab import packages
+
 CHECKOUT = Path(__file__).parents[2]
 PLACE = Path(os.environ.get("LAB_TREES", "/var/cache/certbot-dovecot-lab"))
 #: Debian 12, Debian 13, and what is to come.
 SUITES = ("bookworm", "trixie", "sid")
 PACKAGES = (
     "certbot", "dovecot-core", "dovecot-imapd", "dovecot-managesieved", "dovecot-pop3d", "dovecot-submissiond", "faketime",
-    "iproute2", "openssl", "pebble", "postfix", "python3", "python3-certbot", "python3-dnspython", "python3-hypothesis",
+    "iproute2", "openssl", "patch", "pebble", "postfix", "python3", "python3-certbot", "python3-dnspython", "python3-hypothesis",
     "python3-pip", "python3-pytest", "python3-pytest-timeout", "python3-pytest-xdist", "python3-setuptools", "python3-wheel",
     "python3-venv", "python3-zope.interface", "strace", "util-linux",
 )  # fmt: skip
@@ -55,13 +57,13 @@ exec python3 -m pytest -p no:cacheprovider "$@"' sh "$@"
 def make(suite: str) -> Path:
     """The tree of a suite; made if it is not there.
 
-    :raises SystemExit: mmdebstrap is missing or fails.
+    :raises SystemExit: mmdebstrap cannot be installed, or fails.
     """
     tree = PLACE / suite
     if (tree / "etc/dovecot/dovecot.conf").exists():
         return tree
     if not shutil.which("mmdebstrap"):
-        sys.exit("The tree of another suite needs the package mmdebstrap.")
+        packages.install(["mmdebstrap"])
     PLACE.mkdir(parents=True, exist_ok=True)
     making = Path(tempfile.mkdtemp(prefix=f"{suite}.", dir=PLACE))
     command = [
