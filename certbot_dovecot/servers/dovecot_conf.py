@@ -79,9 +79,9 @@ class Assignment:
     :param key: as it is written; ``setting`` is its full name.
     :param value: unquoted; a path if ``is_file``.
     :param line: number of its first line.
-    :param start: offset of its first line in the file.
+    :param start: offset of its first line in the file; -1 if that is in another file.
     :param end: offset behind its last line's end.
-    :param span: offsets of the value, over all its lines; None if it spans two files.
+    :param span: offsets of the value, over all its lines; None if they cannot be told.
     :param order: its place in the order of reading.
     """
 
@@ -312,7 +312,7 @@ class _Reader:
             self._include(path, _text(rest), key == "!include", where, above)
         elif rest.startswith("="):
             raw = rest[1:].lstrip(blank)
-            self._assign(path, pieces, end, key, raw, lines)
+            self._assign(path, pieces, end, key, raw, lines, where)
         elif text == "}":
             if not self.stack:
                 raise ConfProblem("a } without a block", where=where)
@@ -329,22 +329,22 @@ class _Reader:
             self.scope = _plain(self.stack, self.dialect)
             self.tree.blocks.append(Block(path, pieces[0].number, self.scope, pieces[0].start, end))
 
-    def _assign(self, path: str, pieces: list[_Piece], end: int, key: str, raw: str, lines: _Lines) -> None:
+    def _assign(self, path: str, pieces: list[_Piece], end: int, key: str, raw: str, lines: _Lines, where: str) -> None:
         if self.dialect is V24 and len(key) > 1 and key[0] == key[-1] == '"':
             key = _unquote(key)
         if self.dialect is V24 and raw.startswith("<<"):
-            begun = pieces[0]
             lasting = _heredoc(raw[2:].strip(), (one for _, _, _, one in lines))
             if lasting is None:
-                raise ConfProblem(f"the value that ends with {raw[2:]} has no end", where=f"{begun.path}:{begun.number}")
+                raise ConfProblem(f"the value that ends with {raw[2:]} has no end", where=where)
             value, is_file, end, span = lasting, False, lines.end, None
         else:
             value, is_file = _value(raw, key, self.dialect)
             span = _span(pieces, len(raw)) if all(piece.path == path for piece in pieces) else None
         setting = _setting(key, self.stack, self.dialect)
         first, order = pieces[0], len(self.tree.assignments)
+        start = first.start if first.path == path else -1
         self.tree.assignments.append(
-            Assignment(path, first.number, self.scope, key, setting, _text(value), is_file, first.start, end, span, order)
+            Assignment(path, first.number, self.scope, key, setting, _text(value), is_file, start, end, span, order)
         )
 
     def _include(self, path: str, pattern: str, must: bool, where: str, above: tuple[str, ...]) -> None:

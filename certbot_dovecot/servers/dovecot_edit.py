@@ -27,21 +27,21 @@ def change(data: bytes, changes: list[Change]) -> bytes:
 def set_value(tree: Tree, assignment: Assignment, path: str) -> Change:
     """Make ``assignment`` name the file ``path``, everything else on its line as it is.
 
-    :raises ConfProblem: it spans two files.
+    :raises ConfProblem: it is not on lines of its own.
     """
     if assignment.span is None:
-        raise ConfProblem(
-            f"{assignment.key} is not written on lines of its own here",
-            where=assignment.where,
-            left="Nothing was changed",
-            todo="Write it on one line",
-        )
+        raise _tangled(assignment)
     mark = "" if assignment.key in OBSOLETE else tree.dialect.mark
     return (*assignment.span, os.fsencode(f"{mark}{path}"))
 
 
 def set_lines(tree: Tree, assignment: Assignment, values: Mapping[str, str]) -> Change:
-    """Put lines that name the files of ``values`` in the place of ``assignment``, with its indentation and line end."""
+    """Put lines that name the files of ``values`` in the place of ``assignment``, with its indentation and line end.
+
+    :raises ConfProblem: it is not on lines of its own.
+    """
+    if assignment.start < 0:
+        raise _tangled(assignment)
     data = tree.files[assignment.path]
     line = data[assignment.start : assignment.end]
     indent = line[: len(line) - len(line.lstrip(b" \t"))]
@@ -60,9 +60,20 @@ def insert(tree: Tree, path: str, at: int, lines: list[bytes]) -> Change:
     """Put ``lines`` before offset ``at``, the beginning of a line or the end of the file."""
     data = tree.files[path]
     end = line_end(data)
-    # A last line without an end gets one.
+    # A last line without an end gets one, and one that would go on in ours is ended by a blank line.
     before = end if at == len(data) and data and not data.endswith(b"\n") else b""
+    if data[:at].rstrip(b" \t\r\n\v\f").endswith(b"\\"):
+        before += end
     return (at, at, before + b"".join(line + end for line in lines))
+
+
+def _tangled(assignment: Assignment) -> ConfProblem:
+    return ConfProblem(
+        f"{assignment.key} is not written on lines of its own here",
+        where=assignment.where,
+        left="Nothing was changed",
+        todo="Write it on one line",
+    )
 
 
 def line_end(data: bytes) -> bytes:
