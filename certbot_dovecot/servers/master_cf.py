@@ -195,7 +195,7 @@ def _entry(data: bytes, pieces: list[tuple[int, int]], line: int, path: str) -> 
         raise ConfProblem(f"a service has {len(tokens)} fields instead of eight", where=f"{path}:{line}")
     last = data[pieces[-1][0] : pieces[-1][1]]
     indent = last[: len(last) - len(last.lstrip(_BLANK))] if len(pieces) > 1 else b"  "
-    options, wrong = _options(tokens[_FIELDS:])
+    options, wrong = _options(tokens[_FIELDS:], tokens[_FIELDS - 1].text)
     if unclosed:
         wrong = "a brace is not closed"
     return Entry(line, tuple(token.text for token in tokens[:_FIELDS]), options, pieces[-1][1], indent, wrong)
@@ -231,8 +231,8 @@ def _tokens(data: bytes, pieces: list[tuple[int, int]]) -> tuple[list[Token], bo
     return tokens, False
 
 
-def _options(arguments: list[Token]) -> tuple[tuple[Option, ...], str]:
-    """The ``-o`` options, and what is wrong with the first one that a daemon dies of."""
+def _options(arguments: list[Token], command: str) -> tuple[tuple[Option, ...], str]:
+    """The ``-o`` options of ``command``, and what is wrong with the first one that a daemon dies of."""
     options: list[Option] = []
     wrong = ""
     index = 0
@@ -246,6 +246,8 @@ def _options(arguments: list[Token]) -> tuple[tuple[Option, ...], str]:
         if token.text.startswith("#"):
             wrong = wrong or "a # after text is not a comment"
         if not token.text.startswith("-o"):
+            if not token.text.startswith("-") and command == "smtpd":
+                wrong = wrong or f"{token.text} is not an option; smtpd takes no arguments"
             continue
         form = "-o{}"
         if token.text == "-o":
