@@ -114,7 +114,7 @@ def begin(host: Host, job: Job) -> Optional[Deployment]:
     if not job.explicit and settled(host.home, job.lineage):
         return None
     # The first plan is made without a lock: a lineage that is none of our business must not wait, nor leave a lock file.
-    if plan.make(host.servers, host.home, job, host.clock()) is None:
+    if plan.make(host.servers, host.home, job, host.clock(), ask=False) is None:
         return None
     with contextlib.ExitStack() as locks:
         locks.enter_context(files.locked(f"{host.home}.lock", host.patience))
@@ -178,7 +178,8 @@ class Deployment:
                 raise
             wrong = [answer for answer in answers if answer.digest != self.plan.bundle.leaf]
             if any(answer.endpoint not in self.plan.sick for answer in wrong):
-                raise self._back(_tell(wrong), "", _LOOK_AT_THE_LOG)
+                hints = [target.server.hint() for target in self.plan.targets]
+                raise self._back(_tell(wrong), "", ". ".join(filter(None, [*hints, _LOOK_AT_THE_LOG])))
             report = self._close(answers, wrong)
             self._complain(wrong)
             return report

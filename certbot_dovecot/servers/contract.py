@@ -163,5 +163,8 @@ class IMailServer(Interface):
     def names() -> tuple[str, ...]:
         """The fully qualified host names that its configuration mentions, for certbot to offer."""
 
+    def hint() -> str:
+        """What is likely in the way if a reload was not applied, with the remedy, a sentence without its stop; mostly empty."""
+
     def reload() -> None:
         """Reload, once.  Success proves nothing (facts): the caller asks the endpoints."""

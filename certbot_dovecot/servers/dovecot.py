@@ -128,6 +128,17 @@ class Dovecot:
             return False
         return True
 
+    def hint(self) -> str:
+        """The memory of the config process, which a reload with many names exceeds without a word (facts/dovecot.md)."""
+        effective = self._look().effective
+        needed, limit = dovecot_view.memory(effective) >> 20, effective.memory_limit >> 20
+        if needed <= limit:
+            return ""
+        return (
+            f"Dovecot's config process may use {limit} MB, which is little for {len(effective.names)} names in local_name"
+            f" blocks: set vsz_limit = {needed} M in a block service config, and restart Dovecot"
+        )
+
     def reload(self) -> None:
         """``doveadm reload``."""
         done = self._run(Command(("doveadm", "-c", self.main, "reload"), reads=False))

@@ -7,8 +7,9 @@ that match, the first; in 2.4 the one that was made later wins, whatever its kin
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Optional
 
 from certbot_dovecot.servers.contract import Endpoint, Pair, Served
@@ -36,6 +37,7 @@ class Effective:
     :param pairs: scope to what it says of certificate and key, in the order of appearance.
     :param names: what ``local_name`` scopes say, lower case.
     :param notes: what the admin should know, full sentences.
+    :param memory_limit: ``vsz_limit`` of the config process, bytes.
     """
 
     dialect: Dialect
@@ -43,7 +45,8 @@ class Effective:
     endpoints: tuple[Endpoint, ...]
     pairs: dict[Scope, dict[str, str]]
     names: tuple[str, ...]
-    notes: tuple[str, ...] = field(default=())
+    notes: tuple[str, ...] = ()
+    memory_limit: int = 256 << 20
 
     def served(self, sni: Optional[str]) -> tuple[Served, ...]:
         """What every endpoint serves a client that asks for ``sni``."""
@@ -114,7 +117,30 @@ def effective(dump: Sequence[Assignment], dialect: Dialect, ipv6: bool) -> Effec
     scopes = dict.fromkeys(a.scope for a in dump)
     names = [name.lower() for scope in scopes for kind, argument in scope if kind == "local_name" for name in argument.split()]
     ordered = sorted(endpoints, key=lambda one: (one.port, one.address))
-    return Effective(dialect, settings, tuple(ordered), pairs, tuple(dict.fromkeys(names)), tuple(notes))
+    limit = _limit(dump, settings)
+    return Effective(dialect, settings, tuple(ordered), pairs, tuple(dict.fromkeys(names)), tuple(notes), limit)
+
+
+def memory(effective: Effective) -> int:
+    """Bytes that the config process is likely to need for a reload, rounded up to 64 MB.
+
+    Measured (facts/dovecot.md): 2.3 takes 134 MB for 1,000 names, 2.4 146 MB for 10,000; a reload holds two configurations.
+    """
+    each = 300_000 if effective.dialect.first_wins else 30_000
+    return -(-(each * len(effective.names)) // (64 << 20)) * (64 << 20)
+
+
+def _limit(dump: Sequence[Assignment], settings: dict[str, str]) -> int:
+    """``service config { vsz_limit }``, else ``default_vsz_limit``, else 256 MB."""
+    own = [a.value for a in dump if a.scope == (("service", "config"),) and a.key == "vsz_limit"]
+    for text in (*own, settings.get("default_vsz_limit", "")):
+        match = re.fullmatch(r"(\d+)\s*([kMGT]?)B?", text.strip(), re.IGNORECASE)
+        if match and int(match.group(1)):
+            number = int(match.group(1)) << (10 * " kmgt".index(match.group(2).lower() or " "))
+            # 2^64-1 bytes is how "unlimited" is written by 2.3: it means the default.
+            if number < 1 << 60:
+                return number
+    return 256 << 20
 
 
 def pairs_of(assignments: Iterable[Assignment], dialect: Dialect) -> dict[Scope, dict[str, str]]:

@@ -143,6 +143,10 @@ class Postfix:
         """``postfix status``."""
         return self._run(Command(("postfix", "-c", self.root, "status"), reads=False)).code == 0
 
+    def hint(self) -> str:
+        """Nothing is known that is silent."""
+        return ""
+
     def reload(self) -> None:
         """``postfix reload``, and a look whether the master process lived through it."""
         done = self._run(Command(("postfix", "-c", self.root, "reload"), reads=False))
