@@ -15,12 +15,12 @@ OURS = """
 import sys
 from certbot_dovecot import commands
 from certbot_dovecot.problems import Changed
-from certbot_dovecot.servers.contract import Pair
+from certbot_dovecot.servers.contract import Claim, Pair
 from certbot_dovecot.servers.postfix import Postfix
 server = Postfix("/etc/postfix", commands.run, sys.argv[1])
 while True:
     try:
-        for edit in server.plan(Pair(f"/c{sys.argv[1]}.pem", f"/k{sys.argv[1]}.key"), []):
+        for edit in server.plan(Claim(Pair(f"/c{sys.argv[1]}.pem", f"/k{sys.argv[1]}.key"), ("a.test",))).edits:
             server.apply(edit)
         break
     except Changed:

@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import stat
 import subprocess
 import sys
@@ -126,13 +127,20 @@ class MailHost:
         """
         before, deadline = namespace.listening(), time.monotonic() + seconds
         result = self.run(*_START[server], seconds=seconds)
-        while not namespace.listening() - before:
+        # A socket of the one that was stopped may still be in the list: then there is no new one, but it takes connections.
+        while not (namespace.listening() - before or (server == "postfix" and self._accepts(25))):
             if time.monotonic() > deadline:
                 raise Failed(f"{server} does not listen\n{result}\n{self.log(server)}")
             time.sleep(0.005)
         # Dovecot's configuration process reads the files, and the certificates, when the first client asks it.
         if server == "dovecot" and 993 in namespace.listening():
             self.served(993)
+
+    def _accepts(self, port: int) -> bool:
+        """Whether a new connection is taken on a port of this host."""
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+            return True
+        return False
 
     def stop(self, server: str, seconds: float = 5) -> None:
         """End ``dovecot`` or ``postfix`` and wait until all of its processes are gone; nothing if it does not run."""
