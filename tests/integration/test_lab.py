@@ -99,8 +99,8 @@ def test_waiting_for_a_reload(mailhost, ca, kind):
     for server in ("dovecot", "postfix"):
         serve(mailhost, made, server)
     wanted = dict.fromkeys(endpoints(), hashlib.sha256(made.der).hexdigest())
-    answers = probe.wait_until(wanted, distribution.HOSTNAME, 5, kind)
-    assert {answer.leaf for answer in answers} == {made.der}
+    answers = probe.wait_until(wanted, distribution.HOSTNAME, 30, kind)
+    assert not [(str(one.endpoint), one.error) for one in answers if one.leaf != made.der]
     assert (mailhost.reloads("dovecot"), mailhost.reloads("postfix")) == (1, 1)
 
 

@@ -55,6 +55,8 @@ _MASTERS = {
     "postfix": ("/usr/lib/postfix/sbin/master", "/usr/libexec/postfix/master"),
 }
 _START = {"dovecot": ("dovecot",), "postfix": ("postfix", "start")}
+#: Ports that tell that a server runs.
+_ANSWERS = {"dovecot": (993, 143), "postfix": (25,)}
 _RELOADED = {"dovecot": "SIGHUP received", "postfix": "reload -- version"}
 _ACCOUNTS = f"{namespace.PLACE}/accounts"
 _CLI_INI = f"""\
@@ -128,7 +130,7 @@ class MailHost:
         before, deadline = namespace.listening(), time.monotonic() + seconds
         result = self.run(*_START[server], seconds=seconds)
         # A socket of the one that was stopped may still be in the list: then there is no new one, but it takes connections.
-        while not (namespace.listening() - before or (server == "postfix" and self._accepts(25))):
+        while not (namespace.listening() - before or any(map(self._accepts, _ANSWERS[server]))):
             if time.monotonic() > deadline:
                 raise Failed(f"{server} does not listen\n{result}\n{self.log(server)}")
             time.sleep(0.005)
