@@ -84,12 +84,12 @@ def test_dovecot_may_own_the_submission_port(mailhost):
 def test_of_two_algorithms_the_one_that_is_asked_for(mailhost, ca):
     ecdsa = ca.leaf([distribution.HOSTNAME])
     paths = ecdsa.write("/etc/dovecot/private")
-    mailhost.append("/etc/dovecot/local.conf", f"ssl_alt_cert = <{paths.fullchain}\nssl_alt_key = <{paths.key}\n")
+    mailhost.append("/etc/dovecot/local.conf", f"{view.setting('alt_cert')}{paths.fullchain}\n{view.setting('alt_key')}{paths.key}\n")
     mailhost.append("/etc/postfix/main.cf", f"smtpd_tls_eccert_file = {paths.fullchain}\nsmtpd_tls_eckey_file = {paths.key}\n")
     mailhost.run("doveadm", "reload")
     mailhost.run("postfix", "reload")
     wanted = dict.fromkeys(endpoints(), hashlib.sha256(ecdsa.der).hexdigest())
-    assert {answer.leaf for answer in probe.wait_until(wanted, None, 5, "ecdsa")} == {ecdsa.der}
+    assert {answer.leaf for answer in probe.wait_until(wanted, None, 30, "ecdsa")} == {ecdsa.der}
     assert {answer.leaf for answer in probe.ask_all(endpoints(), None, 5, "rsa")} == {snakeoil()}
 
 
