@@ -84,7 +84,8 @@ def test_dovecot_may_own_the_submission_port(mailhost):
 def test_of_two_algorithms_the_one_that_is_asked_for(mailhost, ca):
     ecdsa = ca.leaf([distribution.HOSTNAME])
     paths = ecdsa.write("/etc/dovecot/private")
-    mailhost.append("/etc/dovecot/local.conf", f"{view.setting('alt_cert')}{paths.fullchain}\n{view.setting('alt_key')}{paths.key}\n")
+    alternative = f"{view.setting('alt_cert')}{paths.fullchain}\n{view.setting('alt_key')}{paths.key}\n"
+    mailhost.append("/etc/dovecot/local.conf", alternative)
     mailhost.append("/etc/postfix/main.cf", f"smtpd_tls_eccert_file = {paths.fullchain}\nsmtpd_tls_eckey_file = {paths.key}\n")
     mailhost.run("doveadm", "reload")
     mailhost.run("postfix", "reload")
