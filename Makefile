@@ -20,7 +20,7 @@ test-all: packages $(TOX)
 	$(TOX) run
 	$(TOX) run -e sid,certbot211,certbot33
 
-bench: $(TOX)
+bench: packages $(TOX)
 	@$(TOX) run -q -e bench
 
 demo: packages $(TOX)

@@ -43,12 +43,12 @@ mount --rbind /dev dev
 mount --rbind /sys sys
 mount --bind "$checkout" project
 mount -o remount,bind,ro project
-mkdir -p root/source tmp
-cp -r project/certbot_dovecot project/setup.cfg project/pyproject.toml project/README.rst project/LICENSE root/source
+mkdir -p source tmp
+cp -r project/certbot_dovecot project/setup.cfg project/pyproject.toml project/README.rst project/LICENSE source
 exec chroot . sh -euc '
-cd /root/source
-python3 -m pip install --quiet --no-deps --no-index --no-build-isolation --break-system-packages . 2>/root/pip.log ||
-    python3 -m pip install --quiet --no-deps --no-index --no-build-isolation . || { cat /root/pip.log >&2; exit 1; }
+cd /source
+python3 -m pip install --quiet --no-deps --no-index --no-build-isolation --break-system-packages . 2>/source/pip.log ||
+    python3 -m pip install --quiet --no-deps --no-index --no-build-isolation . || { cat /source/pip.log >&2; exit 1; }
 cd /project
 export PYTHONDONTWRITEBYTECODE=1 PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 exec python3 -m pytest -p no:cacheprovider "$@"' sh "$@"
