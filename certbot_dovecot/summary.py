@@ -10,6 +10,9 @@ from certbot_dovecot.bundle import Source
 from certbot_dovecot.reconcile import Report
 from certbot_dovecot.servers.contract import Endpoint
 
+#: How many records the screen shows; a lineage of a hundred names has hundreds, and the zone file has them all.
+_RECORDS = 20
+
 
 def text(report: Report) -> str:
     """The summary of what is installed and served now; only notes if the lineage is installed nowhere."""
@@ -39,7 +42,11 @@ def new_key(report: Report) -> str:
         "The private key is new. If you publish TLSA records (DANE) for these hosts, update the DNS now,"
         " and remove the records of the old key:"
     ]
-    return "\n".join(lines + [f"  {record}" for record in report.records])
+    lines += [f"  {record}" for record in report.records[:_RECORDS]]
+    left = len(report.records) - _RECORDS
+    if left > 0 and report.plan is not None:
+        lines.append(f"  and {left} more, in {report.plan.place.zone}")
+    return "\n".join(lines)
 
 
 def withdrawn(lineage: str, servers: Sequence[str]) -> str:

@@ -95,6 +95,15 @@ def test_the_summary_is_in_the_order_an_admin_reads(mailhost):
     assert places == sorted(places)
 
 
+def test_of_many_records_the_screen_shows_the_first_and_names_the_file(mailhost):
+    more = [part for number in range(5) for part in ("-d", f"n{number}.example.test")]
+    out = mailhost.certbot(*INSTALL, *more).stdout
+    count = 6 * len(view.tls_ports())
+    assert out.count(" IN TLSA 3 1 1 ") == 20
+    assert f"and {count - 20} more, in {STORE}/tlsa.zone" in out
+    assert view.read(f"{STORE}/tlsa.zone").decode().count(" IN TLSA 3 1 1 ") == count
+
+
 def test_running_it_again_changes_and_reloads_nothing(mailhost):
     mailhost.certbot(*INSTALL)
     before = mailhost.snapshot("/etc/dovecot", "/etc/postfix", STORE)
