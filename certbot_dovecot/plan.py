@@ -148,15 +148,7 @@ def make(
     """
     place = store.folder(home, job.options.store, job.lineage)
     was = state.load(place.state)
-    views, refused = _look(servers)
-    if job.explicit and refused:
-        raise next(iter(refused.values()))
-    targets = [server for server in servers if server.name in views and _concerns(job, was, place, server.name, views)]
-    before = was.servers if was else ()
-    broken = tuple((name, problem) for name, problem in refused.items() if name in before)
-    withdrawn = tuple(
-        name for name in before if name in views and name not in [server.name for server in targets]
-    )
+    views, targets, withdrawn, broken = _survey(servers, place, was, job)
     if not targets and not broken and not withdrawn:
         return None
     signature = files.sign(job.source.paths)
@@ -169,6 +161,29 @@ def make(
     # A server without a single TLS endpoint (Postfix without a submission service) has nothing to install into.
     planned = [(server, made) for server, made in planned if made.edits or _names(views[server.name], place)]
     return _decide(job, place, was, bundle, signature, (stem, years), planned, views, (withdrawn, broken), ask)
+
+
+def concerns(servers: Sequence[IMailServer], home: str, job: Job) -> bool:
+    """Whether there is anything to plan: the lineage is on a server, was, or is to be.
+
+    :raises Problem: as :func:`make`.
+    """
+    place = store.folder(home, job.options.store, job.lineage)
+    return any(_survey(servers, place, state.load(place.state), job)[1:])
+
+
+def _survey(
+    servers: Sequence[IMailServer], place: Folder, was: Optional[State], job: Job
+) -> tuple[dict[str, View], list[IMailServer], tuple[str, ...], tuple[tuple[str, Problem], ...]]:
+    """What the servers are configured with; those that shall serve the lineage, those that no longer do, those that refuse."""
+    views, refused = _look(servers)
+    if job.explicit and refused:
+        raise next(iter(refused.values()))
+    targets = [server for server in servers if server.name in views and _concerns(job, was, place, server.name, views)]
+    before = was.servers if was else ()
+    broken = tuple((name, problem) for name, problem in refused.items() if name in before)
+    withdrawn = tuple(name for name in before if name in views and name not in [server.name for server in targets])
+    return views, targets, withdrawn, broken
 
 
 def _claim(place: Folder, pair: Pair, bundle: Bundle, explicit: bool) -> Claim:

@@ -113,8 +113,8 @@ def begin(host: Host, job: Job) -> Optional[Deployment]:
     """
     if not job.explicit and settled(host.home, job.lineage):
         return None
-    # The first plan is made without a lock: a lineage that is none of our business must not wait, nor leave a lock file.
-    if plan.make(host.servers, host.home, job, host.clock(), ask=False) is None:
+    # Asked without a lock: a lineage that is none of our business must not wait, nor leave a lock file.
+    if not plan.concerns(host.servers, host.home, job):
         return None
     with contextlib.ExitStack() as locks:
         locks.enter_context(files.locked(f"{host.home}.lock", host.patience))

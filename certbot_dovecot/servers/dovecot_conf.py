@@ -105,10 +105,7 @@ class Assignment:
 
 @dataclass(frozen=True)
 class Mention:
-    """A commented-out assignment at global scope: the place where a layout expects the setting.
-
-    :param end: offset behind its line.
-    """
+    """A commented-out assignment at global scope, where a layout expects it; ``end`` is the offset behind its line."""
 
     path: str
     key: str
@@ -137,6 +134,7 @@ class Tree:
 
     :param files: path to bytes.
     :param directories: where include globs look.
+    :param unfinished: whether the last line of all ends in a backslash.
     """
 
     dialect: Dialect
@@ -145,6 +143,7 @@ class Tree:
     assignments: list[Assignment] = field(default_factory=list)
     mentions: list[Mention] = field(default_factory=list)
     blocks: list[Block] = field(default_factory=list)
+    unfinished: bool = False
 
     @cached_property
     def _last(self) -> dict[tuple[Scope, str], Assignment]:
@@ -276,6 +275,7 @@ class _Reader:
             self._line(path, number, start, end, text, lines, (*above, path))
 
     def done(self) -> None:
+        self.tree.unfinished = bool(self.pieces)
         if self.stack:
             raise ConfProblem(f"the block {self.stack[-1][0]} is not closed", where=self.opened[-1], todo="Add the missing }")
 

@@ -60,9 +60,9 @@ def insert(tree: Tree, path: str, at: int, lines: list[bytes]) -> Change:
     """Put ``lines`` before offset ``at``, the beginning of a line or the end of the file."""
     data = tree.files[path]
     end = line_end(data)
-    # A last line without an end gets one, and one that would go on in ours is ended by a blank line.
+    # A last line without an end gets one; one that would go on in ours, of an included file too, is ended by a blank line.
     before = end if at == len(data) and data and not data.endswith(b"\n") else b""
-    if data[:at].rstrip(b" \t\r\n\v\f").endswith(b"\\"):
+    if at == len(data) and tree.unfinished:
         before += end
     return (at, at, before + b"".join(line + end for line in lines))
 

@@ -158,7 +158,9 @@ def _by_name(draft: Draft, claim: Claim, default: bool) -> list[str]:
                 left = [name for name in left if name not in patterns]
         elif default:
             # Part of this block's names are ours, or its wildcard covers one: that name needs a block of its own.
-            left += [name for name in sorted(wanted) if any(name_matches(p, name) for p in patterns) and name not in left]
+            wild = [pattern for pattern in patterns if "*" in pattern]
+            shared = wanted.intersection(patterns) | {n for n in wanted if any(name_matches(p, n) for p in wild)}
+            left += sorted(shared.difference(left))
     return left
 
 
