@@ -185,20 +185,19 @@ def _switch(draft: Draft, scope: Scope, claim: Claim) -> None:
     wanted = {tree.dialect.cert: pair.cert, tree.dialect.key: pair.key}
     if cert and key and _is(cert, pair.cert) and _is(key, pair.key):
         return
-    taken = [a for a in (cert, key) if a is not None and a.scope != scope]
-    if taken:
-        # From a group: what is explicit is stronger, and the group may serve other scopes.
+    # What comes from a group stays there: the group may serve other scopes, and what is explicit is stronger.
+    own = [a for a in (cert, key) if a is not None and a.scope == scope]
+    if not own:
         use = tree.taken(scope)[-1]
         lines = [edit.assign(tree.dialect, setting, path) for setting, path in wanted.items()]
         draft.add(use.path, edit.insert(tree, use.path, use.end, lines))
-        return
-    if cert and key and cert.path == key.path:
-        for assignment, path in ((cert, pair.cert), (key, pair.key)):
+    elif len(own) == 2 and own[0].path == own[1].path:
+        for assignment, path in zip(own, (pair.cert, pair.key)):
             if not _is(assignment, path):
                 draft.add(assignment.path, edit.set_value(tree, assignment, path))
-        return
-    last = max((a for a in (cert, key) if a), key=lambda one: one.order)
-    draft.add(last.path, edit.set_lines(tree, last, wanted))
+    else:
+        last = max(own, key=lambda one: one.order)
+        draft.add(last.path, edit.set_lines(tree, last, wanted))
 
 
 def _is(assignment: Assignment, path: str) -> bool:
