@@ -205,7 +205,7 @@ def test_every_line_that_says_something_else_stays(drawn):
     meant = (before.dialect.cert, before.dialect.key)
 
     def others(found):
-        return [(a.path, a.scope, a.key, a.value) for a in found.assignments if a.setting not in meant]
+        return [(a.path, a.scope, a.key, a.value) for a in found.assignments if a.setting not in meant and a.path in files]
 
     assert others(after) == others(before)
     for path, new in edits.items():
@@ -228,8 +228,15 @@ def test_keeping_true_touches_only_what_names_our_files(drawn):
         return
     new = Pair("/store/a/2027.pem", "/store/a/2027.key")
     wanted = Claim(new, ("mail.example.org",), explicit=False, owns=lambda path: path.startswith("/store/a/"))
-    for path, data in planned(reader(files), wanted).items():
-        assert data == files[path].replace(b"/store/a/2026.", b"/store/a/2027.")
+    edits = planned(reader(files), wanted)
+    for path, data in edits.items():
+        # A line that another one overrides stays as it is.
+        assert data.replace(b"/store/a/2027.", b"/store/a/2026.") == files[path]
+    after = reader({**files, **edits})
+    for scope in after.scopes((after.dialect.cert, after.dialect.key)):
+        for setting in (after.dialect.cert, after.dialect.key):
+            found = after.effective(setting, scope)
+            assert found is None or "2026" not in found.value
 
 
 def test_a_comment_behind_a_continued_value_stays():
