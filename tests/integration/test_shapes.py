@@ -153,3 +153,18 @@ def test_an_address_beside_the_name(mailhost):
     mailhost.certbot("renew", "--force-renewal")
     everything_is_served(mailhost)
     assert sorted(name for name in os.listdir(STORE) if name.endswith(".key")) == ["2026.key"]
+
+
+def test_a_configuration_in_another_place(mailhost):
+    """``--dovecot-server-root``: asked, edited, reloaded there, and remembered; what is in the usual place is not looked at."""
+    mailhost.stop("dovecot")
+    shutil.copytree("/etc/dovecot", "/etc/mail/dovecot", symlinks=True)
+    for path in ("/etc/dovecot/dovecot.conf", "/etc/dovecot/conf.d/10-ssl.conf"):
+        mailhost.write(path, "broken {\n")
+    before = mailhost.snapshot("/etc/dovecot")
+    mailhost.run("dovecot", "-c", "/etc/mail/dovecot/dovecot.conf")
+    mailhost.certbot(*INSTALL, "--dovecot-server-root", "/etc/mail/dovecot", "--dovecot-postfix-root", "/etc/postfix")
+    everything_is_served(mailhost)
+    mailhost.certbot("renew", "--force-renewal")
+    everything_is_served(mailhost)
+    assert mailhost.snapshot("/etc/dovecot") == before
