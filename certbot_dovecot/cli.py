@@ -137,7 +137,7 @@ def _plan(args: argparse.Namespace) -> int:
 
 
 def _deploy(args: argparse.Namespace) -> int:
-    from certbot_dovecot import commands, jobs, reconcile, summary
+    from certbot_dovecot import commands, jobs, orphans, reconcile, summary
     from certbot_dovecot.transaction import NoCheckpoint
 
     config_dir, names = _lineages(args)
@@ -157,6 +157,10 @@ def _deploy(args: argparse.Namespace) -> int:
             print(summary.text(report))
         if report.withdrawn:
             print(summary.withdrawn(name, report.withdrawn), file=sys.stderr)
+    gone = orphans.gone(config_dir, jobs.home(config_dir))
+    if gone:
+        host = jobs.host(config_dir, jobs.options(config_dir, "", _said(args)), commands.run, NoCheckpoint())
+        print("\n".join(orphans.tell(host, gone)), file=sys.stderr)
     return code
 
 

@@ -18,7 +18,7 @@ from typing import Any, Callable, Optional
 from certbot import errors
 from certbot.plugins import common
 
-from certbot_dovecot import commands, files, hook, jobs, lineages, reconcile, rotation
+from certbot_dovecot import commands, files, hook, jobs, lineages, orphans, reconcile, rotation
 from certbot_dovecot.bundle import Source
 from certbot_dovecot.plan import Job
 from certbot_dovecot.problems import FileProblem, Problem
@@ -28,6 +28,7 @@ from certbot_dovecot.servers import discovery
 from certbot_dovecot.servers.contract import IMailServer
 from certbot_dovecot.servers.discovery import Found
 from certbot_dovecot.state import Options
+from certbot_dovecot.transaction import NoCheckpoint
 
 #: Option names and defaults, as :class:`~certbot_dovecot.state.Options` has them.
 _DEFAULTS = Options()
@@ -139,6 +140,13 @@ class Door:
                 if deployment:
                     return deployment
         return None
+
+    def orphans(self) -> tuple[str, ...]:
+        """What is to be said of lineages that were deleted while servers name their files; mostly some ``stat`` calls."""
+        gone = orphans.gone(self.config.config_dir, self.home)
+        if not gone:
+            return ()
+        return orphans.tell(jobs.host(self.config.config_dir, self.options(), commands.run, NoCheckpoint()), gone)
 
     def recover(self) -> None:
         """Clear what a killed run left in certbot's ``IN_PROGRESS``.

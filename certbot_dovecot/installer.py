@@ -199,6 +199,7 @@ class Installer(common.Installer):
             if not door.settled(lineage.lineagename):
                 self._deployment = door.renewed(lineage.lineagename)
                 self._prove()
+            self._tell_orphans()
 
     def rollback_checkpoints(self, rollback: int = 1) -> None:
         """Bring back configuration files; :meth:`restart` makes the servers follow.
@@ -255,6 +256,7 @@ class Installer(common.Installer):
         if lines:
             display_util.notify(lines)
         self._warn(report, deployment.plan.job.lineage)
+        self._tell_orphans()
 
     def _warn(self, report: Report, lineage: str) -> None:
         """What an admin must know, also when ``-q`` hides everything but errors."""
@@ -264,6 +266,10 @@ class Installer(common.Installer):
             print(summary.withdrawn(lineage, report.withdrawn), file=sys.stderr)
         if report.new_key and report.records and self.config.quiet:
             print(f"{lineage}: {summary.new_key(report)}", file=sys.stderr)
+
+    def _tell_orphans(self) -> None:
+        for sentence in self._door().orphans():
+            print(sentence, file=sys.stderr)
 
 
 interfaces.GenericUpdater.register(Installer)

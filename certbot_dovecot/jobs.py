@@ -70,7 +70,7 @@ def names_in(source: Source) -> list[str]:
 def external_name(domains: list[str]) -> str:
     """The folder's name for a certificate from elsewhere."""
     first = domains[0] if domains else "certificate"
-    return f"{first.replace('*.', '').replace('/', '_')}-external"
+    return f"{first.replace('*.', '').replace('/', '_')}{store.EXTERNAL}"
 
 
 def existing(config_dir: str, name: str) -> lineages.Lineage:

@@ -20,6 +20,9 @@ from certbot_dovecot.bundle import Bundle
 from certbot_dovecot.files import Edit
 from certbot_dovecot.problems import FileProblem
 
+#: How the folder of a certificate that is no lineage's ends.
+EXTERNAL = "-external"
+
 _KEY_FILE = re.compile(r"(\d{4}(?:-\d+)?)\.key")
 
 

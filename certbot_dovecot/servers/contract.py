@@ -110,6 +110,7 @@ class View:
     :param signature: of the files that it was read from, and of the directories that include globs look into, taken
         *before* they were read.
     :param pairs: every pair that is named anywhere, in scopes without an endpoint too.
+    :param by_name: (host name or pattern, pair), for what is served to clients that ask for a name.
     :param notes: what the admin should know (a service without TLS, a listener that cannot be probed), full sentences.
     """
 
@@ -117,6 +118,7 @@ class View:
     signature: Signature
     pairs: tuple[Pair, ...] = ()
     notes: tuple[str, ...] = ()
+    by_name: tuple[tuple[str, Pair], ...] = ()
 
 
 class IMailServer(Interface):

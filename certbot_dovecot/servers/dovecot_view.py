@@ -64,6 +64,17 @@ class Effective:
         merged = [{**whole, **own} for own in self.pairs.values() if cert in own or key in own]
         return tuple(dict.fromkeys(Pair(own[cert], own[key]) for own in merged if own.get(cert) and own.get(key)))
 
+    def by_name(self) -> tuple[tuple[str, Pair], ...]:
+        """(name, pair) of every name in a ``local_name`` scope that says both."""
+        cert, key = self.dialect.cert, self.dialect.key
+        return tuple(
+            (name.lower(), Pair(own[cert], own[key]))
+            for scope, own in self.pairs.items()
+            for kind, argument in scope
+            if kind == "local_name" and own.get(cert) and own.get(key)
+            for name in argument.split()
+        )
+
     def _pair(self, protocol: str, address: str, sni: Optional[str]) -> Optional[Pair]:
         found: dict[str, str] = {}
         for scope in matching(self.pairs, self.dialect, protocol, address, sni):

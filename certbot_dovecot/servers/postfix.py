@@ -1,7 +1,9 @@
 """Postfix: the submission services, the certificate that each is configured with, and the edits that change it.
 
-Only ``-o`` options of the chosen services in master.cf are edited; main.cf and port 25 stay as they are.  Promises and failures
-are those of :class:`~certbot_dovecot.servers.contract.IMailServer`.
+Only ``-o`` options of the chosen services in master.cf are edited; main.cf and port 25 stay as they are.  The first lineage is
+a service's certificate; further ones, for other names, go into a table of our own that the service's ``tls_server_sni_maps``
+names (:mod:`~certbot_dovecot.servers.sni_map`).  Promises and failures are those of
+:class:`~certbot_dovecot.servers.contract.IMailServer`.
 
 Traps that shaped this room (facts/postfix.md): setting certificate and key is not enough, what main.cf sets may shadow them and
 must be cleared for the service; ``postfix reload`` exits 0 even if the master process dies of it; edits take part in Postfix's
@@ -16,6 +18,7 @@ import os
 import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Optional
 
 from zope.interface import implementer
@@ -24,7 +27,7 @@ from certbot_dovecot import files
 from certbot_dovecot.commands import Command, Runner
 from certbot_dovecot.files import Edit
 from certbot_dovecot.problems import ConfProblem, LockProblem, NotInstalled, ServerProblem
-from certbot_dovecot.servers import master_cf
+from certbot_dovecot.servers import master_cf, sni_map
 from certbot_dovecot.servers.contract import Claim, Endpoint, IMailServer, Pair, Planned, Served, View
 from certbot_dovecot.servers.master_cf import Entry
 
@@ -32,13 +35,39 @@ CERT, KEY = "smtpd_tls_cert_file", "smtpd_tls_key_file"
 
 #: What wins over certificate and key file if it is not empty.
 SHADOWS = ("smtpd_tls_chain_files", "smtpd_tls_eccert_file", "smtpd_tls_eckey_file", "tls_server_sni_maps")
+SNI_MAPS = SHADOWS[-1]
 
 _ASKED = (
     CERT, KEY, *SHADOWS, "smtpd_tls_wrappermode", "smtpd_tls_security_level", "smtpd_use_tls", "smtpd_enforce_tls",
     "inet_interfaces", "inet_protocols", "myhostname",
 )  # fmt: skip
 
-_memory: dict[tuple[str, str], tuple[View, str]] = {}
+
+@dataclass(frozen=True)
+class _Seen:
+    """What a look found.
+
+    :param services: (endpoint, the pair of the service, whether it has our table of names).
+    :param table: our table.
+    :param name: ``myhostname``.
+    """
+
+    services: tuple[tuple[Endpoint, Optional[Pair], bool], ...]
+    table: dict[str, Pair]
+    notes: tuple[str, ...]
+    name: str
+    signature: files.Signature = ()
+
+    def view(self, sni: Optional[str]) -> View:
+        """For a client that asks for ``sni``."""
+        named = sni_map.find(self.table, sni)
+        served = tuple(Served(endpoint, named if mapped and named else pair) for endpoint, pair, mapped in self.services)
+        by_name = tuple(self.table.items()) if any(mapped for _, _, mapped in self.services) else ()
+        pairs = dict.fromkeys([*(pair for _, pair, _ in self.services if pair), *(pair for _, pair in by_name)])
+        return View(served, self.signature, tuple(pairs), self.notes, by_name)
+
+
+_memory: dict[tuple[str, str], _Seen] = {}
 
 
 def find_root(run: Runner) -> Optional[str]:
@@ -65,6 +94,7 @@ class Postfix:
     def __init__(self, root: str, run: Runner, services: str = "submission", ipv6: Optional[bool] = None) -> None:
         self.root = root
         self.master = os.path.join(root, "master.cf")
+        self.table = os.path.join(root, sni_map.NAME)
         self.services = services
         self._run = run
         self._ipv6 = os.path.exists("/proc/net/if_inet6") if ipv6 is None else ipv6
@@ -77,44 +107,49 @@ class Postfix:
 
     def look(self, sni: Optional[str] = None) -> View:
         """One ``postconf`` call, or none if nothing has changed since the last."""
-        known = _memory.get((self.root, self.services))
-        if known is None or not files.unchanged(known[0].signature):
-            known = self._look()
-            _memory[(self.root, self.services)] = known
-        return known[0]
+        return self._look().view(sni)
 
     def names(self) -> tuple[str, ...]:
         """``myhostname``, if it is fully qualified."""
-        self.look()
-        name = _memory[(self.root, self.services)][1].lower()
+        name = self._look().name.lower()
         return (name,) if "." in name else ()
 
     def plan(self, claim: Claim) -> Planned:
-        """See the contract: one edit of master.cf, or none."""
+        """See the contract: our table of names before the master.cf that may name it."""
         data = files.read(self.master)
         entries = master_cf.parse(data, self.master)
         main = self._main()
-        pair = claim.pair
-        for path in (pair.cert, pair.key):
+        for path in (claim.pair.cert, claim.pair.key):
             if re.search(r"[\s{}$]", path):
                 raise ConfProblem(f"it cannot name the file {path}, for a space, brace or dollar in it", where=self.master)
+        there = files.read_if_there(self.table)
+        table = sni_map.parse(there)
         values: dict[int, dict[str, str]] = {}
         notes: list[str] = []
+        by_name = False
         for entry in self._chosen(entries, main):
-            named = [value for value in (entry.option(CERT), entry.option(KEY)) if value]
-            if not claim.explicit and not any(claim.owns(value) for value in named):
+            maps = _maps(entry, main)
+            ours = any(claim.owns(value) for value in (entry.option(CERT), entry.option(KEY)) if value)
+            if not claim.explicit and not ours:
                 continue
-            if claim.explicit and not any(claim.owns(value) for value in named) and _keeps(claim, entry.option(CERT)):
-                notes.append(f"Postfix: {entry.name} in {self.master} keeps {entry.option(CERT)}, the first lineage's.")
+            if claim.explicit and not ours and _keeps(claim, entry.option(CERT)):
+                by_name = True
+                if self._our_map not in maps:
+                    values[entry.line] = {SNI_MAPS: ",".join([self._our_map, *maps])}
                 continue
-            values[entry.line] = {CERT: pair.cert, KEY: pair.key, **dict.fromkeys(self._shadows(entry, main), "")}
+            values[entry.line] = {CERT: claim.pair.cert, KEY: claim.pair.key, **self._cleared(entry, main)}
         new = master_cf.set_options(data, entries, values, self.master)
-        return Planned(() if new == data else (Edit(self.master, data, new),), tuple(notes))
+        edits = [] if new == data else [Edit(self.master, data, new)]
+        wanted = _table(table, claim, by_name, notes)
+        if wanted != table:
+            edits.insert(0, Edit(self.table, there, sni_map.dump(wanted), 0o600))
+        return Planned(tuple(edits), tuple(notes))
 
     def preview(self, edits: Sequence[Edit], sni: Optional[str]) -> tuple[Served, ...]:
-        """See the contract: master.cf is read as the edits leave it."""
-        data = next((edit.new for edit in edits if edit.path == self.master), None)
-        return self._view(files.read(self.master) if data is None else data)[0].served
+        """See the contract: files are read as the edits leave them."""
+        after = {edit.path: edit.new for edit in edits}
+        table = after[self.table] if self.table in after else files.read_if_there(self.table)
+        return self._see(after.get(self.master) or files.read(self.master), table).view(sni).served
 
     def apply(self, edit: Edit) -> None:
         """Write under Postfix's own lock, if the file still has the bytes that the edit was computed from."""
@@ -175,15 +210,24 @@ class Postfix:
             found[name.strip()] = value.strip()
         return found
 
-    def _look(self) -> tuple[View, str]:
-        signature = files.sign([os.path.join(self.root, "main.cf"), self.master])
-        return self._view(files.read(self.master), signature)
+    @property
+    def _our_map(self) -> str:
+        return f"texthash:{self.table}"
 
-    def _view(self, data: bytes, signature: files.Signature = ()) -> tuple[View, str]:
-        """What master.cf says if its bytes are ``data``, and the host's name."""
+    def _look(self) -> _Seen:
+        known = _memory.get((self.root, self.services))
+        if known is None or not files.unchanged(known.signature):
+            signature = files.sign([os.path.join(self.root, "main.cf"), self.master, self.table])
+            known = self._see(files.read(self.master), files.read_if_there(self.table), signature)
+            _memory[(self.root, self.services)] = known
+        return known
+
+    def _see(self, data: bytes, table: Optional[bytes], signature: files.Signature = ()) -> _Seen:
+        """What master.cf says if its bytes are ``data``, and our table ``table``."""
         entries = master_cf.parse(data, self.master)
         main = self._main()
-        served, notes = [], []
+        served: list[tuple[Endpoint, Optional[Pair], bool]] = []
+        notes = []
         last = {(entry.host, entry.port): entry for entry in entries if entry.fields[1] == "inet"}
         for entry in self._chosen(entries, main):
             if last[(entry.host, entry.port)] is not entry or entry.port is None:
@@ -193,16 +237,15 @@ class Postfix:
                 continue
             implicit = _value(entry, main, "smtpd_tls_wrappermode") == "yes"
             protocol = "smtp" if entry.port == 25 else "submission"
-            pair = self._pair(entry, main)
+            pair, mapped = self._pair(entry, main), self._our_map in _maps(entry, main)
             for address in self._addresses(entry, main):
-                served.append(Served(Endpoint("Postfix", protocol, address, entry.port, implicit), pair))
+                served.append((Endpoint("Postfix", protocol, address, entry.port, implicit), pair, mapped))
         if not served and not notes:
             notes.append(f"Postfix: no submission service (465, 587) is enabled in {self.master}.")
         for line in master_cf.orphans(data):
             notes.append(f"Postfix: {self.master}:{line} belongs to the service above the commented-out one; was that meant?")
-        ordered = tuple(sorted(served, key=lambda one: (one.endpoint.port, one.endpoint.address)))
-        pairs = tuple(dict.fromkeys(one.pair for one in ordered if one.pair))
-        return View(ordered, signature, pairs, tuple(notes)), main.get("myhostname", "")
+        served.sort(key=lambda one: (one[0].port, one[0].address))
+        return _Seen(tuple(served), sni_map.parse(table), tuple(notes), main.get("myhostname", ""), signature)
 
     def _chosen(self, entries: Sequence[Entry], main: Mapping[str, str]) -> list[Entry]:
         """The entries that are ours to edit."""
@@ -228,11 +271,18 @@ class Postfix:
             chosen += found
         return chosen
 
-    def _shadows(self, entry: Entry, main: Mapping[str, str]) -> list[str]:
-        """What would win over our certificate in this service; a mere default of another parameter is not cleared."""
+    def _cleared(self, entry: Entry, main: Mapping[str, str]) -> dict[str, str]:
+        """What would win over our certificate in this service, emptied but for our own table.
+
+        A mere default of another parameter is not cleared.
+        """
         explicit = [name for name in SHADOWS if re.search(rf"(?m)^{name}[ \t]*=", self._main_cf())]
         own = {name: entry.option(name) for name in SHADOWS}
-        return [name for name in SHADOWS if own[name] or (own[name] is None and main.get(name) and name in explicit)]
+        shadows = [name for name in SHADOWS if own[name] or (own[name] is None and main.get(name) and name in explicit)]
+        cleared = dict.fromkeys(shadows, "")
+        if SNI_MAPS in cleared and self._our_map in _maps(entry, main):
+            cleared[SNI_MAPS] = self._our_map
+        return cleared
 
     def _main_cf(self) -> str:
         return os.fsdecode(files.read(os.path.join(self.root, "main.cf")))
@@ -276,6 +326,25 @@ def _keeps(claim: Claim, cert: Optional[str]) -> bool:
         return False
     names = claim.covers(cert)
     return names is None or not names <= {name.lower() for name in claim.names}
+
+
+def _maps(entry: Entry, main: Mapping[str, str]) -> list[str]:
+    """The tables of ``tls_server_sni_maps``, which are asked in turn."""
+    return _value(entry, main, SNI_MAPS).replace(",", " ").split()
+
+
+def _table(table: Mapping[str, Pair], claim: Claim, by_name: bool, notes: list[str]) -> dict[str, Pair]:
+    """Our table with what the claim wants of it; what it takes from another lineage is noted.
+
+    :param by_name: whether a service serves the claim's lineage by name.
+    """
+    if not claim.explicit:
+        return {name: claim.pair if claim.owns(pair.cert) else pair for name, pair in table.items()}
+    wanted = sni_map.keys(claim.names)
+    taken = [name for name in wanted if name in table and not claim.owns(table[name].cert)]
+    notes += [f"Postfix: {name} was served with {table[name].cert}; it is served with this lineage now." for name in taken]
+    kept = {name: pair for name, pair in table.items() if name not in wanted and not claim.owns(pair.cert)}
+    return {**kept, **dict.fromkeys(wanted, claim.pair)} if by_name else kept
 
 
 def _value(entry: Entry, main: Mapping[str, str], name: str) -> str:

@@ -314,6 +314,8 @@ def run(judge: Judge, trees: int, seed: int, most: int = 5) -> tuple[int, list[s
             reports.append(f"seed {number}: {said}\n{shown}")
             if len(reports) >= most:
                 break
+        if (number - seed) % 1000 == 999:
+            print(f"{number - seed + 1} configurations, {len(reports)} differ", file=sys.stderr, flush=True)
     return number - seed + 1, reports
 
 

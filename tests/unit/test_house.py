@@ -20,7 +20,7 @@ ROOT = pathlib.Path(certbot_dovecot.__file__).parent
 FLOORS = [
     {"problems", "commands", "files", "bundle", "servers", "dane"},
     {"rotation", "store", "state", "transaction", "lineages", "plan"},
-    {"reconcile", "summary", "hook", "jobs", "records", "preview"},
+    {"reconcile", "summary", "hook", "jobs", "orphans", "records", "preview"},
     {"door", "installer", "cli"},
 ]
 

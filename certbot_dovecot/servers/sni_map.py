@@ -1,0 +1,68 @@
+"""The file of our own that tells Postfix which certificate to serve for which name: reader and writer.  Pure.
+
+It is a ``texthash`` table for ``tls_server_sni_maps`` (postconf(5)): a line ``NAME KEY-FILE CERTIFICATE-FILE`` each, where
+``.example.org`` stands for the names below example.org.  Postfix reads the table, and the files that it names, when a process
+starts: as root, before it goes into its chroot.
+
+Why not ``hash`` and ``postmap -F``, as postconf(5) shows it: such a map is a copy of all private keys, and one that can be
+older than the files.  Here one rename changes what is served, a kill leaves the old table or the new one, and keys stay where
+they are.
+An entry whose files are missing is skipped with a warning in the log, and costs no other name its certificate.
+
+Lines that are not of this form are left out: the file is ours, and is written anew.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable, Mapping
+from typing import Optional
+
+from certbot_dovecot.servers.contract import Pair
+
+#: The file, in Postfix's configuration directory.
+NAME = "certbot-dovecot-sni"
+
+_HEAD = "# Written by certbot-dovecot: the certificates of further lineages, by name.  Edits are lost at the next install.\n"
+
+
+def parse(data: Optional[bytes]) -> dict[str, Pair]:
+    """Name to pair, in the order of the file; empty if there is none."""
+    found: dict[str, Pair] = {}
+    for line in (data or b"").decode("utf-8", "surrogateescape").splitlines():
+        fields = line.split()
+        if len(fields) == 3 and not line.startswith("#"):
+            # texthash: the last line of a name counts.
+            found[fields[0].lower()] = Pair(cert=fields[2], key=fields[1])
+    return found
+
+
+def dump(table: Mapping[str, Pair]) -> bytes:
+    """The bytes of a table."""
+    lines = [f"{name} {pair.key} {pair.cert}\n" for name, pair in table.items()]
+    return (_HEAD + "".join(lines)).encode("utf-8", "surrogateescape")
+
+
+def find(table: Mapping[str, Pair], name: Optional[str]) -> Optional[Pair]:
+    """What is served for ``name``: its own entry, else that of the nearest domain above with a dot before it."""
+    rest = (name or "").lower().rstrip(".")
+    while rest:
+        if rest in table:
+            return table[rest]
+        at = rest.find(".", 1)
+        rest = rest[at:] if at > 0 else ""
+    return None
+
+
+def keys(names: Iterable[str]) -> list[str]:
+    """The entries for a certificate's names: ``.example.org`` for ``*.example.org``, none for an address (RFC 6066 section 3).
+
+    :returns: in lower case, each once.
+    """
+    made = []
+    for name in names:
+        try:
+            ipaddress.ip_address(name)
+        except ValueError:
+            made.append(name.lower()[1:] if name.startswith("*.") else name.lower())
+    return list(dict.fromkeys(made))
