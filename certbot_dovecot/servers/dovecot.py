@@ -26,12 +26,15 @@ from zope.interface import implementer
 from certbot_dovecot import files
 from certbot_dovecot.commands import Command, Runner
 from certbot_dovecot.files import Edit
-from certbot_dovecot.problems import FileProblem, ServerProblem
+from certbot_dovecot.problems import ConfProblem, FileProblem, ServerProblem
 from certbot_dovecot.servers import dovecot_conf as conf
 from certbot_dovecot.servers import dovecot_plan, dovecot_view
 from certbot_dovecot.servers.contract import Claim, IMailServer, Planned, Served, View
 from certbot_dovecot.servers.dovecot_conf import Tree
 from certbot_dovecot.servers.dovecot_view import Effective
+
+#: Bytes.  Dovecot would read more.
+LONGEST_LINE = 1 << 20
 
 _EXIT = {75: "it is not running", 89: "its configuration is broken"}
 
@@ -95,7 +98,7 @@ class Dovecot:
         after = {edit.path: edit.new or b"" for edit in edits}
 
         def read(path: str) -> bytes:
-            return after[path] if path in after else files.read(path)
+            return after[path] if path in after else _read(path)
 
         def there(pattern: str) -> Optional[list[str]]:
             return [pattern] if pattern in after else expand(pattern)
@@ -160,7 +163,7 @@ class Dovecot:
         return done.out
 
     def _tree(self) -> Tree:
-        return conf.read(self.main, files.read, expand)
+        return conf.read(self.main, _read, expand)
 
     def _look(self) -> _Memory:
         known = _memory.get(self.main)
@@ -176,6 +179,21 @@ class Dovecot:
         version = ".".join(map(str, conf.version_of(dump))) or "?"
         _memory[self.main] = known = _Memory(tree, effective, signature, version)
         return known
+
+
+def _read(path: str) -> bytes:
+    """A configuration file; not one that is something else by mistake, which is not ours to edit."""
+    data = files.read(path)
+    if len(data) > LONGEST_LINE:
+        for number, line in enumerate(data.split(b"\n"), 1):
+            if len(line) > LONGEST_LINE:
+                raise ConfProblem(
+                    f"a line of {len(line) >> 20} MB is not what a configuration has",
+                    where=f"{path}:{number}",
+                    left="Nothing was changed",
+                    todo="See what wrote it",
+                )
+    return data
 
 
 def has_ipv6() -> bool:

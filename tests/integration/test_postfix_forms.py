@@ -95,6 +95,6 @@ def test_an_option_that_its_daemon_would_die_of_is_refused(mailhost):
     before = mailhost.snapshot("/etc/dovecot", "/etc/postfix")
     result = mailhost.certbot(*INSTALL, check=False)
     assert result.code == 1
-    line = view.read(MASTER).decode().split("submission inet")[0].count("\n") + 1
+    line = view.read(MASTER).decode().split("\nsubmission inet")[0].count("\n") + 2
     assert f"{MASTER}:{line}: -o smtpd_tls_security_level is not of the form name=value" in result.stderr
     assert mailhost.snapshot("/etc/dovecot", "/etc/postfix") == before
