@@ -31,6 +31,8 @@ from certbot_dovecot.servers import master_cf, sni_map
 from certbot_dovecot.servers.contract import Claim, Endpoint, IMailServer, Pair, Planned, Served, View
 from certbot_dovecot.servers.master_cf import Entry
 
+#: Where Debian's and Fedora's packages have it.
+DEFAULT_ROOT = "/etc/postfix"
 CERT, KEY = "smtpd_tls_cert_file", "smtpd_tls_key_file"
 
 #: What wins over certificate and key file if it is not empty.
@@ -76,7 +78,8 @@ def find_root(run: Runner) -> Optional[str]:
         done = run(Command(("postconf", "-h", "config_directory")))
     except NotInstalled:
         return None
-    return os.fsdecode(done.out.strip()) or None if done.code == 0 else None
+    # With a broken configuration it says nothing; what is wrong with it is told when it is read.
+    return os.fsdecode(done.out.strip()) or None if done.code == 0 else DEFAULT_ROOT
 
 
 @implementer(IMailServer)
