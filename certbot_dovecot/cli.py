@@ -137,7 +137,7 @@ def _plan(args: argparse.Namespace) -> int:
 
 
 def _deploy(args: argparse.Namespace) -> int:
-    from certbot_dovecot import commands, jobs, orphans, reconcile, summary
+    from certbot_dovecot import commands, glance, jobs, orphans, reconcile, summary
     from certbot_dovecot.transaction import NoCheckpoint
 
     config_dir, names = _lineages(args)
@@ -145,7 +145,7 @@ def _deploy(args: argparse.Namespace) -> int:
     for name in names:
         try:
             chosen = jobs.options(config_dir, name, _said(args))
-            if reconcile.settled(jobs.home(config_dir), name):
+            if glance.settled(jobs.home(config_dir), name):
                 continue
             host = jobs.host(config_dir, chosen, commands.run, NoCheckpoint())
             report = reconcile.converge(host, jobs.of_lineage(jobs.existing(config_dir, name), chosen))
@@ -157,7 +157,7 @@ def _deploy(args: argparse.Namespace) -> int:
             print(summary.text(report))
         if report.withdrawn:
             print(summary.withdrawn(name, report.withdrawn), file=sys.stderr)
-    gone = orphans.gone(config_dir, jobs.home(config_dir))
+    gone = glance.gone(config_dir, jobs.home(config_dir))
     if gone:
         host = jobs.host(config_dir, jobs.options(config_dir, "", _said(args)), commands.run, NoCheckpoint())
         print("\n".join(orphans.tell(host, gone)), file=sys.stderr)

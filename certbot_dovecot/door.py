@@ -18,7 +18,7 @@ from typing import Any, Callable, Optional
 from certbot import errors
 from certbot.plugins import common
 
-from certbot_dovecot import commands, files, hook, jobs, lineages, orphans, reconcile, rotation
+from certbot_dovecot import commands, files, glance, hook, jobs, lineages, orphans, reconcile, rotation
 from certbot_dovecot.bundle import Source
 from certbot_dovecot.plan import Job
 from certbot_dovecot.problems import FileProblem, Problem
@@ -104,10 +104,6 @@ class Door:
             said["reuse_key"] = self.start.reuse_key
         return jobs.options(self.config.config_dir, lineage, said)
 
-    def settled(self, lineage: str) -> bool:
-        """Whether there is nothing to do for ``lineage``: some ``stat`` calls, no command."""
-        return reconcile.settled(self.home, lineage)
-
     def install(self, source: Source, domains: list[str]) -> Optional[Deployment]:
         """Write an explicit install.
 
@@ -135,7 +131,7 @@ class Door:
         """Write what ``certonly`` has just issued, if it is a lineage that is installed."""
         found = [lineages.load(self.config.config_dir, name)] if name else lineages.matching(self.config.config_dir, names)
         for lineage in found:
-            if lineage is not None and not self.settled(lineage.name):
+            if lineage is not None and not glance.settled(self.home, lineage.name):
                 deployment = self._begin(jobs.of_lineage(lineage, self.options(lineage.name), False, self.start.spki))
                 if deployment:
                     return deployment
@@ -143,7 +139,7 @@ class Door:
 
     def orphans(self) -> tuple[str, ...]:
         """What is to be said of lineages that were deleted while servers name their files; mostly some ``stat`` calls."""
-        gone = orphans.gone(self.config.config_dir, self.home)
+        gone = glance.gone(self.config.config_dir, self.home)
         if not gone:
             return ()
         return orphans.tell(jobs.host(self.config.config_dir, self.options(), commands.run, NoCheckpoint()), gone)

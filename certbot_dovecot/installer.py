@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import sys
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Callable, Optional, Union
@@ -194,12 +195,15 @@ class Installer(common.Installer):
 
         :raises PluginError: what is still not true.
         """
+        from certbot_dovecot import glance
+
         with _translated():
-            door = self._door()
-            if not door.settled(lineage.lineagename):
-                self._deployment = door.renewed(lineage.lineagename)
+            home = os.path.join(self.config.config_dir, "dovecot")
+            if not glance.settled(home, lineage.lineagename):
+                self._deployment = self._door().renewed(lineage.lineagename)
                 self._prove()
-            self._tell_orphans()
+            if glance.gone(self.config.config_dir, home):
+                self._tell_orphans()
 
     def rollback_checkpoints(self, rollback: int = 1) -> None:
         """Bring back configuration files; :meth:`restart` makes the servers follow.

@@ -9,7 +9,6 @@ Fails as a :class:`~certbot_dovecot.problems.Problem` if a record or a server's 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -17,16 +16,6 @@ from certbot_dovecot import files, state, store
 from certbot_dovecot.reconcile import Host
 from certbot_dovecot.servers.contract import View
 from certbot_dovecot.store import Folder
-
-
-def gone(config_dir: str, home: str) -> tuple[str, ...]:
-    """Names of lineages that we hold as installed and certbot does not know any more: some ``stat`` calls.
-
-    :param home: ``CONFIG_DIR/dovecot``.
-    """
-    names = [name for name in store.lineages(home) if not name.endswith(store.EXTERNAL)]
-    lost = [name for name in names if not os.path.exists(os.path.join(config_dir, "renewal", f"{name}.conf"))]
-    return tuple(name for name in lost if (record := state.load(store.folder(home, "", name).state)) and record.servers)
 
 
 def tell(host: Host, names: Sequence[str]) -> tuple[str, ...]:

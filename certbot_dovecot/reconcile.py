@@ -30,7 +30,7 @@ from dataclasses import dataclass, replace
 from typing import Callable, Optional
 
 from certbot_dovecot import bundle as bundles
-from certbot_dovecot import files, plan, state, store
+from certbot_dovecot import files, glance, plan, state, store
 from certbot_dovecot.dane import tlsa
 from certbot_dovecot.files import Edit, Signature
 from certbot_dovecot.plan import Job, Plan, Target
@@ -86,16 +86,6 @@ class Report:
     notes: tuple[str, ...] = ()
 
 
-def settled(home: str, lineage: str) -> bool:
-    """Whether everything was found true and no file has been edited since: a few ``stat`` calls.
-
-    :param home: ``CONFIG_DIR/dovecot``.
-    :raises StateProblem: the record cannot be read.
-    """
-    record = state.load(store.folder(home, "", lineage).state)
-    return record is not None and not record.reload and not record.verify and files.unchanged(record.settled)
-
-
 def converge(host: Host, job: Job) -> Report:
     """Bring a lineage to the servers and prove it, in one go.
 
@@ -111,7 +101,7 @@ def begin(host: Host, job: Job) -> Optional[Deployment]:
     :returns: None if the lineage is installed nowhere, or if all is true.
     :raises Problem: nothing was changed, or everything was put back.
     """
-    if not job.explicit and settled(host.home, job.lineage):
+    if not job.explicit and glance.settled(host.home, job.lineage):
         return None
     # Asked without a lock: a lineage that is none of our business must not wait, nor leave a lock file.
     if not plan.concerns(host.servers, host.home, job):
