@@ -104,7 +104,8 @@ class Dovecot:
             return [pattern] if pattern in after else expand(pattern)
 
         tree = conf.read(self.main, read, there)
-        pairs = dovecot_view.pairs_of(tree.assignments, tree.dialect)
+        found = dovecot_view.pairs_of(tree.assignments, tree.dialect)
+        pairs = {scope: found[scope] for scope in dovecot_view.as_made(found, [block.scope for block in tree.blocks])}
         return dataclasses.replace(self._look().effective, pairs=pairs).served(sni)
 
     def apply(self, edit: Edit) -> None:

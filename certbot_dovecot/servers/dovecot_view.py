@@ -95,6 +95,15 @@ def matching(
     return sorted(found, key=_weight)
 
 
+def as_made(scopes: Iterable[Scope], blocks: Iterable[Scope]) -> list[Scope]:
+    """Scopes in the order in which Dovecot makes its filters, and prints them: the global one, then as their blocks begin.
+
+    :param blocks: the scopes of blocks, in the order of the files.
+    """
+    order = {scope: number for number, scope in reversed([*enumerate([(), *blocks])])}
+    return sorted(scopes, key=lambda scope: order.get(scope, len(order)))
+
+
 def name_matches(pattern: str, name: str) -> bool:
     """Whether a ``local_name`` is or covers ``name``: letter case does not count, ``*`` is one whole label."""
     want, have = pattern.lower().split("."), name.lower().split(".")
