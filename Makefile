@@ -1,7 +1,7 @@
 # From a bare Debian machine, as root:
 #
-#   make test    set everything up, run all tests, lint and type checks: newest certbot, 2.1, and Debian 13
-#   make test-all  the same, Debian sid, and certbot 2.11 and 3.3
+#   make test    set everything up, run all tests, lint and type checks: newest certbot, Debian 12 and 13
+#   make test-all  the same, Debian sid, and certbot 2.1, 2.11 and 3.3
 #   make bench   measure what the plugin costs
 #   make demo    set everything up, show what the plugin does on a real mail host in a private namespace
 #   make unit    only the tests that need no daemon and no root
@@ -18,7 +18,7 @@ test: packages $(TOX)
 
 test-all: packages $(TOX)
 	$(TOX) run
-	$(TOX) run -e sid,certbot211,certbot33
+	$(TOX) run -e sid,certbot21,certbot211,certbot33
 
 bench: packages $(TOX)
 	@$(TOX) run -q -e bench

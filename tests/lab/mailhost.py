@@ -56,7 +56,7 @@ _MASTERS = {
 }
 _START = {"dovecot": ("dovecot",), "postfix": ("postfix", "start")}
 #: Ports that tell that a server runs.
-_ANSWERS = {"dovecot": (993, 143), "postfix": (25,)}
+_ANSWERS = {"dovecot": (993, 143), "postfix": (25, 465)}
 _RELOADED = {"dovecot": "SIGHUP received", "postfix": "reload -- version"}
 _ACCOUNTS = f"{namespace.PLACE}/accounts"
 _CLI_INI = f"""\
@@ -154,7 +154,8 @@ class MailHost:
         while True:
             # A process that ends loses the link to its program before it lets go of its sockets.
             pids = {*pids, *self.processes(server)} & set(namespace.inhabitants(self._spare))
-            if not pids:
+            # One that was forked while we looked still holds its sockets.
+            if not pids and (time.monotonic() > deadline or namespace.listening().isdisjoint(_ANSWERS[server])):
                 return
             # Without their master, Dovecot's login processes take another second to leave.
             if time.monotonic() > deadline or not self.processes(server, _MASTERS):
