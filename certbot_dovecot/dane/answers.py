@@ -1,0 +1,112 @@
+"""What the DNS said of TLSA records, as plain data: one survey of every owner name at every name server.
+
+Nothing here asks or decides: a survey is made elsewhere and passed in, is kept in ``state.json`` as evidence, and is judged by
+:mod:`~certbot_dovecot.dane.rollover`.  Nothing here fails.
+"""
+
+from __future__ import annotations
+
+import datetime
+from dataclasses import dataclass
+from enum import Enum
+from typing import Optional
+
+
+class Outcome(Enum):
+    """How one name server answered.
+
+    ``ANSWER``: with records, and with authority.  ``ABSENT``: with authority, that there are none (NXDOMAIN or no data, RFC
+    2308).  ``LAME``: without authority.  ``SILENT``: not in time, or not at all.  ``ERROR``: anything else.
+    """
+
+    ANSWER = "answer"
+    ABSENT = "absent"
+    LAME = "lame"
+    SILENT = "silent"
+    ERROR = "error"
+
+
+class Validity(Enum):
+    """What a validating resolver that we trust (rule D17) says of an owner name (RFC 4035 section 4.3)."""
+
+    SECURE = "secure"
+    INSECURE = "insecure"
+    BOGUS = "bogus"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, order=True)
+class Data:
+    """The data of one TLSA record (RFC 6698 section 2.1).
+
+    :param digest: upper-case hex.
+    """
+
+    usage: int
+    selector: int
+    matching: int
+    digest: str
+
+    def __str__(self) -> str:
+        return f"{self.usage} {self.selector} {self.matching} {self.digest}"
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What one address of one name server said.
+
+    :param server: name and address, for messages.
+    :param records: the set; empty unless the outcome is ``ANSWER``.
+    :param ttl: of the set; of the negative answer, min(SOA TTL, SOA MINIMUM), if there is none; seconds.
+    :param signed: whether a signature came with it.
+    """
+
+    server: str
+    outcome: Outcome
+    records: frozenset[Data] = frozenset()
+    ttl: int = 0
+    signed: bool = False
+
+
+@dataclass(frozen=True)
+class Owner:
+    """What was said of one owner name.
+
+    :param name: ``_25._tcp.mail.example.org.``.
+    :param seen: by every address of every name server of the zone; empty if these could not be found.
+    :param validity: what the validating resolver says.
+    :param resolved: the set that the resolver gave.
+    """
+
+    name: str
+    seen: tuple[Seen, ...]
+    validity: Validity = Validity.UNKNOWN
+    resolved: frozenset[Data] = frozenset()
+
+
+@dataclass(frozen=True)
+class Survey:
+    """One look at the DNS.
+
+    :param at: when it ended, UTC.
+    :param owners: every owner name of the served endpoints.
+    """
+
+    at: datetime.datetime
+    owners: tuple[Owner, ...]
+
+
+@dataclass(frozen=True)
+class Key:
+    """A public key, as TLSA records name it.
+
+    :param sha256: of the SubjectPublicKeyInfo, upper-case hex; ``3 1 1``.
+    :param sha512: likewise; ``3 1 2``.
+    """
+
+    sha256: str
+    sha512: str = ""
+
+    def digest(self, matching: int) -> Optional[str]:
+        """The digest for a matching type; None for one that we never match."""
+        return {1: self.sha256, 2: self.sha512}.get(matching) or None

@@ -1,0 +1,215 @@
+"""When a key whose TLSA records are published may be replaced.  Pure: surveys and a clock in, the next step and its reason out.
+
+The danger: a sender that validates DANE takes the set of records that its cache holds, and refuses to deliver if none of them
+matches the key that is served (RFC 7672 section 2.2).  A cache may hold the set of yesterday for as long as its TTL says.  So
+the next key's record is published beside the current one, and the switch comes when no cache can hold a set without it (RFC
+7671 section 8.1):
+
+* T0 is the moment at which *every* address of *every* name server gives both, and the answer validates (D5).  Any later survey
+  that shows less takes T0 back: a regression resets it.
+* The earliest switch is T0 + max(2 x the largest TTL that was ever seen, the negative TTL among them while there was no set,
+  a floor of 48 hours) (D6).
+* Right before the switch the DNS is asked again (D7).  On any doubt the key stays, and the renewal succeeds with it (R4).
+* Of every (usage, selector, matching type) in a set, one record matches what is served now and one what is served next (D2).
+
+What is not understood is doubt: a usage but 3, the selector 0 (its digests end with the certificate), a matching type but
+SHA2-256 and SHA2-512, digests of another length, sets of more than twelve records (D4).  A stale ``3 1 1`` that matches nothing
+is harmless, and holds up nothing.
+
+Nothing here does I/O or fails.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import Enum
+from typing import Optional
+
+from certbot_dovecot.dane.answers import Data, Key, Outcome, Owner, Survey, Validity
+
+#: Rule D6.
+FLOOR = datetime.timedelta(hours=48)
+#: A survey is "right before the switch" (D7) for so long.
+FRESH = datetime.timedelta(minutes=5)
+#: Rule D4: some senders fail with more.
+MOST_RECORDS = 12
+
+_LENGTHS = {1: 64, 2: 128}
+
+
+class Kind(Enum):
+    """What to do next.
+
+    ``FREE``: no record counts anywhere, the key may change at once.  ``KEEP``: the key stays.  ``STANDBY``: it stays for want
+    of a next key.  ``PUBLISH``: a record is missing somewhere.  ``WAIT``: until caches cannot lack it.  ``LOOK``: ask the DNS
+    again, then decide.  ``SWITCH``: now.
+    """
+
+    FREE = "free"
+    KEEP = "keep"
+    STANDBY = "standby"
+    PUBLISH = "publish"
+    WAIT = "wait"
+    LOOK = "look"
+    SWITCH = "switch"
+
+
+@dataclass(frozen=True)
+class Step:
+    """The next step.
+
+    :param reason: in words, without a stop.
+    :param until: the earliest switch, where it is known.
+    """
+
+    kind: Kind
+    reason: str
+    until: Optional[datetime.datetime] = None
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What all surveys so far amount to, for one pair of keys.
+
+    :param current: SHA-256 of the key that is served; evidence for another pair of keys is none.
+    :param following: of the one that comes next.
+    :param owners: the owner names that have records; when one is added, T0 begins anew.
+    :param since: T0; None while it is not reached.
+    :param ttl: the largest TTL that was ever seen, seconds.
+    """
+
+    current: str
+    following: str
+    owners: frozenset[str]
+    since: Optional[datetime.datetime] = None
+    ttl: int = 0
+
+
+def observe(was: Optional[Evidence], survey: Survey, current: Key, following: Key) -> Evidence:
+    """Add a survey to the evidence.
+
+    :param was: the evidence so far; None for none.
+    """
+    if was is None or (was.current, was.following) != (current.sha256, following.sha256):
+        was = Evidence(current.sha256, following.sha256, frozenset())
+    ttl = max([was.ttl, *(seen.ttl for owner in survey.owners for seen in owner.seen)])
+    counting = [owner for owner in survey.owners if _published(owner) or _doubt(owner)]
+    owners = frozenset(owner.name for owner in counting)
+    complete = bool(counting) and not any(_lacks(owner, current, following) for owner in counting)
+    # A clock that ran backwards makes an old T0 worthless.
+    held = was.since is not None and was.since <= survey.at and owners <= was.owners
+    return Evidence(was.current, was.following, owners, (was.since if held else survey.at) if complete else None, ttl)
+
+
+def earliest(evidence: Evidence, floor: datetime.timedelta = FLOOR) -> Optional[datetime.datetime]:
+    """The earliest switch (D6); None while T0 is not reached."""
+    if evidence.since is None:
+        return None
+    return evidence.since + max(2 * datetime.timedelta(seconds=evidence.ttl), floor)
+
+
+def decide(
+    survey: Optional[Survey],
+    evidence: Optional[Evidence],
+    current: Key,
+    following: Optional[Key],
+    now: datetime.datetime,
+    floor: datetime.timedelta = FLOOR,
+) -> Step:
+    """The next step.
+
+    :param survey: the last one; None if the DNS could not be asked.
+    :param evidence: what :func:`observe` made of all of them, this one too; None without a next key.
+    :param current: the key that is served.
+    :param following: the key of the standby; None if there is none.
+    :param now: the clock, UTC.
+    """
+    if survey is None:
+        return Step(Kind.KEEP, "the DNS could not be asked")
+    if not timely(survey, now):
+        return Step(Kind.LOOK, "the last look at the DNS is too long ago")
+    doubt = next((said for owner in survey.owners if (said := _doubt(owner))), "")
+    if doubt:
+        return Step(Kind.KEEP, doubt)
+    counting = [owner for owner in survey.owners if _published(owner)]
+    if not counting:
+        return Step(Kind.FREE, "no TLSA record counts for these hosts")
+    wrong = next((said for owner in counting if (said := _unknown(owner))), "")
+    if wrong:
+        return Step(Kind.KEEP, wrong)
+    if following is None:
+        return Step(Kind.STANDBY, f"{counting[0].name} has TLSA records, and no next key is published")
+    lack = next((said for owner in counting if (said := _lacks(owner, current, following))), "")
+    if lack:
+        return Step(Kind.PUBLISH, lack)
+    known = evidence is not None and (evidence.current, evidence.following) == (current.sha256, following.sha256)
+    until = earliest(evidence, floor) if evidence is not None and known else None
+    if until is None:
+        return Step(Kind.LOOK, "both records are everywhere since now")
+    if now < until:
+        return Step(Kind.WAIT, f"caches may still hold the records of before, until {until:%Y-%m-%d %H:%M} UTC", until)
+    return Step(Kind.SWITCH, "the next key's record has been everywhere for longer than any cache holds an older set", until)
+
+
+def timely(survey: Survey, now: datetime.datetime) -> bool:
+    """Whether a survey is fresh enough to act on; one from the future is not, for a clock has jumped."""
+    return survey.at <= now <= survey.at + FRESH
+
+
+def _sets(owner: Owner) -> Iterable[frozenset[Data]]:
+    return [*(seen.records for seen in owner.seen), owner.resolved]
+
+
+def _published(owner: Owner) -> bool:
+    """Whether a set counts: there is one, and the zone is not plainly unsigned."""
+    if not any(_sets(owner)):
+        return False
+    unsigned = not any(seen.signed for seen in owner.seen) and owner.validity is Validity.INSECURE
+    return not unsigned
+
+
+def _doubt(owner: Owner) -> str:
+    """Why nothing can be said of an owner name; empty if something can."""
+    if owner.validity is Validity.BOGUS:
+        return f"{owner.name} does not validate (DNSSEC)"
+    if not owner.seen:
+        return f"the name servers of {owner.name} could not be found"
+    for seen in owner.seen:
+        if seen.outcome not in (Outcome.ANSWER, Outcome.ABSENT):
+            return f"{seen.server} gives no usable answer for {owner.name} ({seen.outcome.value})"
+    if any(_sets(owner)) and owner.validity is Validity.UNKNOWN:
+        return f"no validating resolver that is trusted says whether {owner.name} is secure (--dovecot-resolver)"
+    if any(seen.signed and seen.records for seen in owner.seen) and owner.validity is not Validity.SECURE:
+        return f"{owner.name} is signed, but the validating resolver does not call it secure"
+    return ""
+
+
+def _unknown(owner: Owner) -> str:
+    """What in the sets of an owner name is not understood; empty if all is."""
+    for records in _sets(owner):
+        if len(records) > MOST_RECORDS:
+            return f"{owner.name} has {len(records)} TLSA records, which is more than some senders can take"
+        for data in sorted(records):
+            if (data.usage, data.selector) != (3, 1) or _LENGTHS.get(data.matching) != len(data.digest):
+                return f"{owner.name} has the record {str(data)[:40]}, of which it is not known whether the next key matches it"
+    return ""
+
+
+def _lacks(owner: Owner, current: Key, following: Key) -> str:
+    """What an owner name lacks of T0's condition (D5, D2); empty if nothing."""
+    said = _doubt(owner) or _unknown(owner)
+    if said:
+        return said
+    if owner.validity is not Validity.SECURE:
+        return f"{owner.name} is not secure"
+    for place, records in [*((seen.server, seen.records) for seen in owner.seen), ("the resolver", owner.resolved)]:
+        # A resolver may hold the older set for its TTL; that is what the wait is for, but what it says must not be wrong.
+        wanted = (current,) if place == "the resolver" else (current, following)
+        for key in wanted:
+            for matching in {1, *(data.matching for data in records)}:
+                if Data(3, 1, matching, key.digest(matching) or "") not in records:
+                    which = "the next key" if key is following else "the key that is served"
+                    return f"{place} does not have the record 3 1 {matching} of {which} for {owner.name}"
+    return ""

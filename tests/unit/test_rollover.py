@@ -1,0 +1,221 @@
+"""The rollover's rules (facts: D1 to D17), each by its number, and a simulation of DNS worlds."""
+
+from __future__ import annotations
+
+import datetime
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from certbot_dovecot.dane import rollover
+from certbot_dovecot.dane.answers import Data, Key, Outcome, Owner, Seen, Survey, Validity
+from certbot_dovecot.dane.rollover import FLOOR, Kind
+
+NOW = datetime.datetime(2027, 1, 2, tzinfo=datetime.timezone.utc)
+HOUR = datetime.timedelta(hours=1)
+CURRENT, NEXT = Key("A" * 64, "A" * 128), Key("B" * 64, "B" * 128)
+OLD = Data(3, 1, 1, CURRENT.sha256)
+NEW = Data(3, 1, 1, NEXT.sha256)
+NAME = "_25._tcp.mail.example.org."
+BOTH = frozenset({OLD, NEW})
+
+
+def owner(*sets, name=NAME, ttl=3600, validity=Validity.SECURE, signed=True):
+    """One name server a set; the resolver has the first."""
+    seen = [
+        Seen(f"ns{n}", Outcome.ANSWER if records else Outcome.ABSENT, frozenset(records), ttl, signed)
+        for n, records in enumerate(sets)
+    ]
+    return Owner(name, tuple(seen), validity, frozenset(sets[0]))
+
+
+def survey(*owners, at=NOW):
+    return Survey(at, owners)
+
+
+def step(*owners, following=NEXT, since=None, ttl=3600, floor=FLOOR):
+    """What is decided now, if the same was seen at every survey since ``since``."""
+    here = survey(*owners)
+    evidence = None
+    if following:
+        if since:
+            evidence = rollover.observe(None, replace(here, at=since), CURRENT, following)
+        evidence = rollover.observe(evidence, here, CURRENT, following)
+    return rollover.decide(here, evidence, CURRENT, following, NOW, floor)
+
+
+def test_without_records_the_key_is_free():
+    assert step(owner((), ())).kind is Kind.FREE
+
+
+def test_records_in_an_unsigned_zone_do_not_count():
+    assert step(owner({OLD}, signed=False, validity=Validity.INSECURE)).kind is Kind.FREE
+
+
+def test_records_without_a_next_key_keep_the_key():
+    found = step(owner({OLD}), following=None)
+    assert found.kind is Kind.STANDBY
+    assert NAME in found.reason
+
+
+def test_d5_every_server_must_have_both():
+    assert step(owner(BOTH, {OLD}), since=NOW - 100 * HOUR).kind is Kind.PUBLISH
+    assert step(owner(BOTH, BOTH), since=NOW - 100 * HOUR).kind is Kind.SWITCH
+
+
+def test_d5_a_regression_resets_t0():
+    good, bad = survey(owner(BOTH), at=NOW - 100 * HOUR), survey(owner({OLD}), at=NOW - 50 * HOUR)
+    evidence = rollover.observe(rollover.observe(None, good, CURRENT, NEXT), bad, CURRENT, NEXT)
+    assert evidence.since is None
+    again = rollover.observe(evidence, survey(owner(BOTH), at=NOW - HOUR), CURRENT, NEXT)
+    assert again.since == NOW - HOUR
+
+
+def test_d5_a_name_that_is_published_later_resets_t0():
+    first = rollover.observe(None, survey(owner(BOTH), at=NOW - 100 * HOUR), CURRENT, NEXT)
+    two = rollover.observe(first, survey(owner(BOTH), owner(BOTH, name="_465._tcp.mail.example.org.")), CURRENT, NEXT)
+    assert (first.since, two.since) == (NOW - 100 * HOUR, NOW)
+
+
+def test_a_name_without_records_holds_up_nothing():
+    assert step(owner(BOTH), owner((), name="_465._tcp.mail.example.org."), since=NOW - 100 * HOUR).kind is Kind.SWITCH
+
+
+def test_d6_twice_the_largest_ttl_that_was_ever_seen_or_the_floor():
+    before = survey(owner({OLD}, ttl=90_000), at=NOW - 60 * HOUR)
+    evidence = rollover.observe(None, before, CURRENT, NEXT)
+    evidence = rollover.observe(evidence, survey(owner(BOTH, ttl=300), at=NOW - 49 * HOUR), CURRENT, NEXT)
+    evidence = rollover.observe(evidence, survey(owner(BOTH, ttl=300)), CURRENT, NEXT)
+    assert rollover.earliest(evidence) == NOW - 49 * HOUR + datetime.timedelta(seconds=180_000)
+    found = rollover.decide(survey(owner(BOTH, ttl=300)), evidence, CURRENT, NEXT, NOW)
+    assert (found.kind, found.until) == (Kind.WAIT, rollover.earliest(evidence))
+    short = rollover.observe(None, survey(owner(BOTH, ttl=300)), CURRENT, NEXT)
+    assert rollover.earliest(short) == NOW + FLOOR
+
+
+def test_d6_the_negative_ttl_counts_where_the_set_was_absent():
+    absent = survey(Owner(NAME, (Seen("ns", Outcome.ABSENT, ttl=200_000),), Validity.SECURE), at=NOW - HOUR)
+    evidence = rollover.observe(rollover.observe(None, absent, CURRENT, NEXT), survey(owner(BOTH)), CURRENT, NEXT)
+    assert rollover.earliest(evidence) == NOW + datetime.timedelta(seconds=400_000)
+
+
+def test_d7_an_old_look_is_no_look():
+    here = survey(owner(BOTH), at=NOW - HOUR)
+    evidence = rollover.observe(None, replace(here, at=NOW - 100 * HOUR), CURRENT, NEXT)
+    assert rollover.decide(here, evidence, CURRENT, NEXT, NOW).kind is Kind.LOOK
+    assert rollover.decide(replace(here, at=NOW + HOUR), evidence, CURRENT, NEXT, NOW).kind is Kind.LOOK
+    assert rollover.decide(None, evidence, CURRENT, NEXT, NOW).kind is Kind.KEEP
+
+
+def test_d7_a_clock_that_ran_backwards_resets_t0():
+    later = rollover.observe(None, survey(owner(BOTH), at=NOW + 10 * HOUR), CURRENT, NEXT)
+    assert rollover.observe(later, survey(owner(BOTH)), CURRENT, NEXT).since == NOW
+
+
+def test_evidence_of_another_key_is_none():
+    other = rollover.observe(None, survey(owner(BOTH), at=NOW - 100 * HOUR), CURRENT, Key("C" * 64))
+    assert rollover.decide(survey(owner(BOTH)), other, CURRENT, NEXT, NOW).kind is Kind.LOOK
+
+
+def test_d2_a_3_1_2_must_match_both_keys_too():
+    half = frozenset({*BOTH, Data(3, 1, 2, CURRENT.sha512)})
+    whole = frozenset({*half, Data(3, 1, 2, NEXT.sha512)})
+    assert step(owner(half), since=NOW - 100 * HOUR).kind is Kind.PUBLISH
+    assert step(owner(whole), since=NOW - 100 * HOUR).kind is Kind.SWITCH
+
+
+def test_a_stale_record_holds_up_nothing():
+    stale = frozenset({*BOTH, *(Data(3, 1, 1, digit * 64) for digit in "CDEF5")})
+    assert step(owner(stale), since=NOW - 100 * HOUR).kind is Kind.SWITCH
+
+
+HOSTILE = {
+    "D1: usage 2": {Data(2, 1, 1, "C" * 64)},
+    "D1: usage 1": {Data(1, 1, 1, "C" * 64)},
+    "D1: usage 0": {Data(0, 0, 0, "C" * 64)},
+    "D1: the whole certificate": {Data(3, 0, 1, "C" * 64)},
+    "D1: no digest": {Data(3, 1, 0, "C" * 182)},
+    "unknown matching type": {Data(3, 1, 99, "C" * 64)},
+    "short": {Data(3, 1, 1, "C" * 62)},
+    "empty": {Data(3, 1, 1, "")},
+    "D4: many": {Data(3, 1, 1, f"{n:064X}") for n in range(12)},
+}
+
+
+@pytest.mark.parametrize("case", HOSTILE)
+def test_what_is_not_understood_keeps_the_key(case):
+    assert step(owner({*BOTH, *HOSTILE[case]}), since=NOW - 100 * HOUR).kind is Kind.KEEP
+
+
+@pytest.mark.parametrize("outcome", [Outcome.LAME, Outcome.SILENT, Outcome.ERROR])
+def test_d5_a_server_that_gives_no_answer_keeps_the_key(outcome):
+    good = owner(BOTH, BOTH)
+    found = step(replace(good, seen=(good.seen[0], Seen("ns2", outcome))), since=NOW - 100 * HOUR)
+    assert found.kind is Kind.KEEP
+    assert outcome.value in found.reason
+
+
+@pytest.mark.parametrize("validity", [Validity.BOGUS, Validity.UNKNOWN, Validity.INSECURE])
+def test_d17_only_what_a_trusted_resolver_calls_secure_counts(validity):
+    assert step(owner(BOTH, validity=validity), since=NOW - 100 * HOUR).kind is Kind.KEEP
+
+
+def test_d7_the_resolver_must_have_the_record_of_what_is_served():
+    assert step(replace(owner(BOTH), resolved=frozenset({NEW})), since=NOW - 100 * HOUR).kind is Kind.PUBLISH
+
+
+RECORDS = st.builds(
+    Data, st.integers(0, 255), st.integers(0, 255), st.integers(0, 255), st.sampled_from(["", "C" * 64, "A" * 64, "zz"])
+)
+SETS = st.frozensets(st.one_of(RECORDS, st.sampled_from([OLD, NEW])), max_size=20)
+SEENS = st.builds(Seen, st.just("ns"), st.sampled_from(Outcome), SETS, st.integers(0, 2**31 - 1), st.booleans())
+OWNERS = st.builds(Owner, st.just(NAME), st.lists(SEENS, max_size=4).map(tuple), st.sampled_from(Validity), SETS)
+
+
+@given(st.lists(OWNERS, max_size=3))
+def test_whatever_the_dns_says_a_switch_needs_both_records_everywhere(owners):
+    found = step(*owners, since=NOW - 10_000_000 * HOUR / 3600)
+    if found.kind is Kind.SWITCH:
+        for one in owners:
+            assert all(seen.records >= BOTH for seen in one.seen) or not any(seen.records for seen in one.seen)
+
+
+@settings(max_examples=300)
+@given(
+    lags=st.lists(st.integers(0, 72), min_size=1, max_size=4),
+    ttls=st.tuples(st.integers(1, 200), st.integers(1, 200), st.integers(1, 200)),
+    begin=st.integers(1, 100),
+    gone=st.one_of(st.none(), st.tuples(st.integers(0, 300), st.integers(7, 100))),
+    jitter=st.lists(st.integers(1, 6), min_size=1, max_size=8),
+)
+def test_in_no_world_a_cache_holds_a_set_without_the_served_key(lags, ttls, begin, gone, jitter):
+    """Time in hours: name servers that lag, sets with other TTLs, a record that is withdrawn and comes back.
+
+    The worst cache has asked the worst server at the worst moment: at the switch, no set that any server gave within its TTL
+    may lack the next key.
+    """
+
+    def primary(hour):
+        withdrawn = gone and begin + gone[0] <= hour < begin + sum(gone)
+        if hour < begin:
+            return frozenset({OLD}), ttls[0]
+        return (frozenset({OLD}), ttls[2]) if withdrawn else (BOTH, ttls[1])
+
+    evidence, hour, turn = None, 0, 0
+    while hour < 2000:
+        at = NOW + hour * HOUR
+        shown = [primary(hour - lag) for lag in lags]
+        seen = [Seen(f"ns{n}", Outcome.ANSWER, records, ttl * 3600, True) for n, (records, ttl) in enumerate(shown)]
+        here = Survey(at, (Owner(NAME, tuple(seen), Validity.SECURE, BOTH),))
+        evidence = rollover.observe(evidence, here, CURRENT, NEXT)
+        if rollover.decide(here, evidence, CURRENT, NEXT, at).kind is Kind.SWITCH:
+            for lag in lags:
+                for asked in range(hour - 400, hour + 1):
+                    records, ttl = primary(asked - lag)
+                    assert NEW in records or asked + ttl < hour
+            break
+        hour, turn = hour + jitter[turn % len(jitter)], turn + 1
+    else:
+        pytest.fail("a switch never came")
