@@ -90,10 +90,12 @@ class Survey:
 
     :param at: when it ended, UTC.
     :param owners: every owner name of the served endpoints.
+    :param notes: what was left out, full sentences.
     """
 
     at: datetime.datetime
     owners: tuple[Owner, ...]
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

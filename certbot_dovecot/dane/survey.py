@@ -1,0 +1,240 @@
+"""Ask the DNS who has which TLSA records: every address of every name server, and a resolver that validates.
+
+For each owner name: a resolver tells whether it is secure, where its alias leads (D15: a CNAME is followed, and counts as
+secure only if the resolver says so of the whole), and which name servers its zone has; then each of their addresses is asked
+directly, without recursion (D5).  The AD bit is believed from a resolver on loopback, or from one that the admin named (D17).
+
+Promises: nothing hangs (2 seconds a question, 15 in all, everything at once), and nothing that an answer holds raises: what is
+not an answer to the question is an :class:`~certbot_dovecot.dane.answers.Outcome` that makes the rollover keep the key.  On a
+host without IPv6, IPv6 addresses of name servers are left out, and the survey says so.
+
+Trap: the system's resolver may be none (no ``/etc/resolv.conf``, or an empty one); then every owner name is without name
+servers, which is doubt.
+"""
+
+from __future__ import annotations
+
+import datetime
+import ipaddress
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Optional, Union
+
+import dns.exception
+import dns.flags
+import dns.message
+import dns.name
+import dns.query
+import dns.rcode
+import dns.rdatatype
+import dns.resolver
+
+from certbot_dovecot.dane.answers import Data, Outcome, Owner, Seen, Survey, Validity
+
+#: Seconds for one question, and for all of them.
+QUESTION, ALL = 2.0, 15.0
+_THREADS = 32
+_ALIASES = 8
+
+
+@dataclass(frozen=True)
+class Server:
+    """Where a DNS server listens.
+
+    :param trusted: whether its AD bit is believed.
+    """
+
+    address: str
+    port: int = 53
+    trusted: bool = False
+
+
+def resolver(said: str) -> Optional[Server]:
+    """The resolver to ask.
+
+    :param said: ``--dovecot-resolver``, ``ADDRESS`` or ``ADDRESS:PORT``, ``[ADDRESS]:PORT`` for IPv6; empty for the system's.
+    :returns: None if there is none.
+    :raises ValueError: what was said is no address.
+    """
+    if said:
+        host, _, port = said.rpartition(":")
+        if (said.count(":") == 1 or said.startswith("[")) and not said.endswith("]"):
+            return Server(str(ipaddress.ip_address(host.strip("[]"))), int(port), True)
+        return Server(str(ipaddress.ip_address(said.strip("[]"))), 53, True)
+    try:
+        system = dns.resolver.Resolver()
+    except (dns.exception.DNSException, OSError):
+        return None
+    for address in map(str, system.nameservers):
+        try:
+            return Server(address, system.port, ipaddress.ip_address(address).is_loopback)
+        except ValueError:
+            continue
+    return None
+
+
+def make(
+    owners: Sequence[str],
+    by: Optional[Server],
+    clock: Callable[[], datetime.datetime],
+    ipv6: bool,
+    port: int = 53,
+    limits: tuple[float, float] = (QUESTION, ALL),
+) -> Survey:
+    """Ask.
+
+    :param owners: absolute owner names, ``_25._tcp.mail.example.org.``.
+    :param by: the resolver; None if there is none.
+    :param ipv6: whether this host has IPv6.
+    :param port: where name servers listen.
+    :param limits: seconds for a question, and for all.
+    """
+    asking = _Asking(by, ipv6, port, limits[0], time.monotonic() + limits[1])
+    with ThreadPoolExecutor(_THREADS) as pool:
+        asking.pool = pool
+        found = [pool.submit(asking.owner, name) for name in dict.fromkeys(owners)]
+        made = [one.result() for one in found]
+        looked = tuple(asking.finish(*one) for one in made)
+    return Survey(clock(), looked, tuple(sorted(asking.notes)))
+
+
+class _Asking:
+    """One survey's questions."""
+
+    pool: ThreadPoolExecutor
+
+    def __init__(self, by: Optional[Server], ipv6: bool, port: int, question: float, deadline: float) -> None:
+        self.by, self.ipv6, self.port = by, ipv6, port
+        self.question, self.deadline = question, deadline
+        self.notes: set[str] = set()
+
+    def owner(self, name: str) -> tuple[str, Validity, frozenset[Data], list[Future[Seen]]]:
+        """Ask the resolver of one owner name, and start to ask its name servers."""
+        if self.by is None:
+            return name, Validity.UNKNOWN, frozenset(), []
+        wanted = dns.name.from_text(name)
+        answer, validity = self._resolve(wanted)
+        if answer is None:
+            return name, validity, frozenset(), []
+        target = _target(answer, wanted)
+        if target is None:
+            return name, validity, frozenset(), []
+        asked = [self.pool.submit(self._ask, target, server, address) for server, address in self._servers(target)]
+        return name, validity, _records(answer, target)[0], asked
+
+    def finish(self, name: str, validity: Validity, records: frozenset[Data], asked: list[Future[Seen]]) -> Owner:
+        """Collect the answers."""
+        return Owner(name, tuple(sorted((one.result() for one in asked), key=lambda seen: seen.server)), validity, records)
+
+    def _resolve(self, name: dns.name.Name) -> tuple[Optional[dns.message.Message], Validity]:
+        """What the resolver says of the TLSA set of ``name``, and whether it is secure."""
+        answer = self._recurse(name, dns.rdatatype.TLSA)
+        if answer is None:
+            return None, Validity.UNKNOWN
+        if answer.rcode() in (dns.rcode.NOERROR, dns.rcode.NXDOMAIN):
+            if self.by is None or not self.by.trusted:
+                return answer, Validity.UNKNOWN
+            return answer, Validity.SECURE if answer.flags & dns.flags.AD else Validity.INSECURE
+        unchecked = self._recurse(name, dns.rdatatype.TLSA, dns.flags.CD)
+        if unchecked is not None and unchecked.rcode() in (dns.rcode.NOERROR, dns.rcode.NXDOMAIN):
+            return unchecked, Validity.BOGUS
+        return None, Validity.UNKNOWN
+
+    def _servers(self, name: dns.name.Name) -> list[tuple[str, str]]:
+        """(name server, address) of the zone that ``name`` is in; empty if they cannot be found."""
+        zone = name
+        while True:
+            answer = self._recurse(zone, dns.rdatatype.NS)
+            if answer is None:
+                return []
+            sets = [rrset for rrset in answer.answer if rrset.name == zone and rrset.rdtype == dns.rdatatype.NS]
+            hosts = [rdata.target for rrset in sets for rdata in rrset]
+            if hosts or zone == dns.name.root:
+                break
+            zone = zone.parent()
+        found = []
+        for host in sorted(hosts):
+            addresses = [*self._addresses(host, dns.rdatatype.A), *self._addresses(host, dns.rdatatype.AAAA)]
+            if not addresses:
+                # It is one of the zone's, and nobody can ask it: doubt, not less to ask.
+                found.append((host.to_text(), ""))
+            for address in addresses:
+                if ":" in address and not self.ipv6:
+                    self.notes.add(f"This host has no IPv6: {host} was not asked at {address}.")
+                else:
+                    found.append((host.to_text(), address))
+        return found
+
+    def _addresses(self, host: dns.name.Name, kind: dns.rdatatype.RdataType) -> list[str]:
+        answer = self._recurse(host, kind)
+        if answer is None:
+            return []
+        return sorted(rdata.address for rrset in answer.answer if rrset.rdtype == kind for rdata in rrset)
+
+    def _ask(self, name: dns.name.Name, server: str, address: str) -> Seen:
+        """What one address of one name server says of ``name`` itself."""
+        where = f"{server.rstrip('.')} ({address or 'no address'})"
+        query = dns.message.make_query(name, dns.rdatatype.TLSA, want_dnssec=True, payload=1232)
+        query.flags &= ~dns.flags.RD
+        answer = self._send(query, Server(address, self.port)) if address else Outcome.SILENT
+        if isinstance(answer, Outcome):
+            return Seen(where, answer)
+        if answer.rcode() not in (dns.rcode.NOERROR, dns.rcode.NXDOMAIN):
+            return Seen(where, Outcome.ERROR)
+        if not answer.flags & dns.flags.AA:
+            return Seen(where, Outcome.LAME)
+        records, ttl = _records(answer, name)
+        signed = any(rrset.rdtype == dns.rdatatype.RRSIG for rrset in [*answer.answer, *answer.authority])
+        if records:
+            return Seen(where, Outcome.ANSWER, records, ttl, signed)
+        if answer.answer and any(rrset.rdtype != dns.rdatatype.RRSIG for rrset in answer.answer):
+            # An alias that the resolver does not know yet, or something that was not asked for.
+            return Seen(where, Outcome.ERROR)
+        negative = [
+            min(rrset.ttl, rdata.minimum)
+            for rrset in answer.authority
+            if rrset.rdtype == dns.rdatatype.SOA
+            for rdata in rrset
+        ]
+        return Seen(where, Outcome.ABSENT, ttl=max(negative, default=0), signed=signed)
+
+    def _recurse(
+        self, name: dns.name.Name, kind: dns.rdatatype.RdataType, flags: int = 0
+    ) -> Optional[dns.message.Message]:
+        if self.by is None:
+            return None
+        query = dns.message.make_query(name, kind, want_dnssec=True, payload=1232)
+        query.flags |= dns.flags.RD | dns.flags.AD | flags
+        answer = self._send(query, self.by)
+        return None if isinstance(answer, Outcome) else answer
+
+    def _send(self, query: dns.message.Message, server: Server) -> Union[dns.message.Message, Outcome]:
+        """The answer, by TCP where UDP is not enough; ``SILENT`` without one in time, ``ERROR`` if it cannot be read."""
+        left = min(self.question, self.deadline - time.monotonic())
+        if left <= 0:
+            return Outcome.SILENT
+        try:
+            return dns.query.udp_with_fallback(query, server.address, left, server.port, ignore_unexpected=True)[0]
+        except (dns.exception.Timeout, OSError, EOFError):
+            return Outcome.SILENT
+        except (dns.exception.DNSException, ValueError):
+            return Outcome.ERROR
+
+
+def _target(answer: dns.message.Message, name: dns.name.Name) -> Optional[dns.name.Name]:
+    """Where the aliases of an answer lead; None if they lead round."""
+    aliases = {rrset.name: rrset[0].target for rrset in answer.answer if rrset.rdtype == dns.rdatatype.CNAME}
+    for _ in range(_ALIASES):
+        if name not in aliases:
+            return name
+        name = aliases[name]
+    return None
+
+
+def _records(answer: dns.message.Message, name: dns.name.Name) -> tuple[frozenset[Data], int]:
+    """The TLSA set of ``name``, and its TTL."""
+    found = [rrset for rrset in answer.answer if rrset.name == name and rrset.rdtype == dns.rdatatype.TLSA]
+    data = [Data(one.usage, one.selector, one.mtype, one.cert.hex().upper()) for rrset in found for one in rrset]
+    return frozenset(data), max((rrset.ttl for rrset in found), default=0)
