@@ -51,8 +51,9 @@ def test_a_table_of_the_admins_for_a_postfix_service_goes_on_to_count_after_ours
     theirs = ca.leaf(["shop.example.net", OTHER]).write("/etc/dovecot/private", "shop")
     for name in ("shop.example.net", OTHER):
         mailhost.append("/etc/postfix/sni", f"{name} {theirs.key} {theirs.fullchain}\n")
-    mailhost.run("postmap", "-F", "/etc/postfix/sni")
-    mailhost.append("/etc/postfix/main.cf", "tls_server_sni_maps = hash:/etc/postfix/sni\n")
+    kind = mailhost.run("postconf", "-h", "default_database_type").stdout.strip()
+    mailhost.run("postmap", "-F", f"{kind}:/etc/postfix/sni")
+    mailhost.append("/etc/postfix/main.cf", f"tls_server_sni_maps = {kind}:/etc/postfix/sni\n")
     mailhost.run("postfix", "reload")
     install(mailhost, OTHER)
     for port in (465, 587):
