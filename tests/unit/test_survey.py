@@ -117,7 +117,7 @@ def ask():
         probe.bind((RESOLVER, 0))
         port = probe.getsockname()[1]
 
-    def make(first, second=lambda query, tcp: response(query, tlsa()), by=resolve, ipv6=False, limits=(0.5, 3)):
+    def make(first, second=lambda query, tcp: response(query, tlsa()), by=resolve, ipv6=False, limits=(0.3, 3)):
         for address, answer in ((RESOLVER, by), (FIRST, first), (SECOND, second)):
             running.append(Responder(address, port, answer))
         return survey.make([NAME], Server(RESOLVER, port, True), lambda: NOW, ipv6, port, limits)
