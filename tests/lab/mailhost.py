@@ -248,10 +248,17 @@ class MailHost:
         distribution.write(path, text)
 
     def append(self, path: str, text: str) -> None:
-        """Write text behind what a file has; it may be new."""
+        """Write text behind what a file has; it may be new. In main.cf, an earlier entry of the same name goes.
+
+        Every process of Postfix warns of a main.cf that has two, its log daemon too: into its own socket, and when that is
+        full, it waits for itself and all other processes for it, for ever (3.7.11).
+        """
         old = ""
         with contextlib.suppress(FileNotFoundError), open(path) as file:
             old = file.read()
+        if path == "/etc/postfix/main.cf":
+            names = "|".join(re.findall(r"(?m)^(\w+) *=", text))
+            old = re.sub(rf"(?m)^(?:{names}) *=.*\n", "", old)
         self.write(path, old + text)
 
     def snapshot(self, *paths: str) -> dict[str, Entry]:
