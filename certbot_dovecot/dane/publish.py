@@ -1,0 +1,156 @@
+"""What should stand in the DNS at an owner name, and what must change for it.  Pure: sets of records in, the difference out.
+
+Wanted is the record of every key that is served there, and of the one that comes next (rule D9); ``3 1 1``, and ``3 1 2`` too
+where somebody else publishes such records: of every digest in a set, one record must match whatever is served (rules D1, D2;
+RFC 7671 section 9).  Only the difference is ever sent, and only records that we put there are ever deleted, so that a person or
+a program that edits the same set never loses a record.
+
+:func:`credentials` reads the file that certbot's own plugin for dynamic updates (RFC 2136) reads.  Nothing here asks or changes
+a name server.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import os
+from collections.abc import Iterable
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field
+
+from certbot_dovecot import files
+from certbot_dovecot.dane.answers import Data, Key
+from certbot_dovecot.dane.rollover import MOST_RECORDS
+from certbot_dovecot.problems import ConfProblem
+
+#: What TSIG may be computed with, as certbot's plugin has it (RFC 8945 section 6).
+ALGORITHMS = ("HMAC-MD5", "HMAC-SHA1", "HMAC-SHA224", "HMAC-SHA256", "HMAC-SHA384", "HMAC-SHA512")
+
+
+@dataclass(frozen=True)
+class Change:
+    """What must change at one owner name.
+
+    :param owner: absolute; where the records stand, aliases followed (rule D15).
+    :param present: the set that this was computed from: it must not have changed when the change is made.
+    :param add: what is not there.
+    :param delete: what is ours, and neither served nor next.
+    """
+
+    owner: str
+    present: frozenset[Data]
+    add: frozenset[Data] = frozenset()
+    delete: frozenset[Data] = frozenset()
+
+    @property
+    def after(self) -> frozenset[Data]:
+        """The set after the change."""
+        return (self.present - self.delete) | self.add
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing changes."""
+        return not (self.add or self.delete)
+
+    @property
+    def crowded(self) -> bool:
+        """Whether the set would be larger than some senders can take, and grow (rule D4)."""
+        return len(self.after) > MOST_RECORDS and len(self.after) > len(self.present)
+
+
+@dataclass(frozen=True)
+class Credentials:
+    """How the primary name server takes updates.
+
+    :param address: of the server.
+    :param key: name of the TSIG key.
+    :param secret: base64; never shown.
+    :param algorithm: one of :data:`ALGORITHMS`.
+    :param sign_query: whether questions to it are signed too.
+    """
+
+    address: str
+    port: int
+    key: str
+    secret: str = field(repr=False)
+    algorithm: str = "HMAC-MD5"
+    sign_query: bool = False
+
+
+def wanted(keys: Iterable[Key], present: AbstractSet[Data], ours: AbstractSet[Data]) -> frozenset[Data]:
+    """The records that should stand at an owner name.
+
+    :param keys: those that are served there, and the next one; none where nothing of ours is served.
+    :param present: what stands there.
+    :param ours: what we put there.
+    """
+    known = list(keys)
+    both = any((data.usage, data.selector, data.matching) == (3, 1, 2) for data in present - ours)
+    digests = [(matching, key.digest(matching)) for key in known for matching in ((1, 2) if both else (1,))]
+    return frozenset(Data(3, 1, matching, digest) for matching, digest in digests if digest)
+
+
+def change(owner: str, keys: Iterable[Key], present: AbstractSet[Data], ours: AbstractSet[Data]) -> Change:
+    """What must change at ``owner``; parameters as :func:`wanted` has them."""
+    want = wanted(keys, present, ours)
+    return Change(owner, frozenset(present), want - present, frozenset((ours & present) - want))
+
+
+def document(changes: Iterable[Change], ttl: int) -> bytes:
+    """The changes for an admin's program, as JSON: for each owner what is present, wanted, to be added and to be deleted.
+
+    :param ttl: for what is added, seconds.
+    """
+    entries = [
+        {
+            "owner": one.owner,
+            "ttl": ttl,
+            "type": "TLSA",
+            "present": sorted(map(str, one.present)),
+            "wanted": sorted(map(str, one.after)),
+            "add": sorted(map(str, one.add)),
+            "delete": sorted(map(str, one.delete)),
+        }
+        for one in changes
+        if not one.idle
+    ]
+    return (json.dumps({"changes": entries}, indent=1) + "\n").encode()
+
+
+def credentials(path: str) -> Credentials:
+    """What the INI file ``path`` says, with the names of certbot-dns-rfc2136 (``dns_rfc2136_server`` and so on).
+
+    :raises FileProblem: it cannot be read.
+    :raises ConfProblem: a line is missing or wrong, or everybody may read the key.
+    """
+    from configobj import ConfigObj, ConfigObjError
+
+    data = files.read(path)
+    if os.stat(path).st_mode & 0o007:
+        raise _wrong(path, "everybody may read the TSIG key in this file", f"chmod 600 {path}")
+    try:
+        conf = ConfigObj(data.decode().splitlines(), interpolation=False, list_values=False)
+    except (ConfigObjError, UnicodeDecodeError) as exc:
+        raise _wrong(path, f"this is not an INI file: {exc}", "Mend that line") from exc
+
+    def said(name: str, default: str = "") -> str:
+        value = str(conf.get(f"dns_rfc2136_{name}", default)).strip().strip("\"'")
+        if not value:
+            raise _wrong(path, f"dns_rfc2136_{name} is missing", "Add it, as certbot-dns-rfc2136 has it")
+        return value
+
+    address, port, algorithm = said("server"), said("port", "53"), said("algorithm", "HMAC-MD5").upper()
+    try:
+        ipaddress.ip_address(address)
+    except ValueError as exc:
+        raise _wrong(path, f"dns_rfc2136_server is no address: {address}", "Give the primary server's address") from exc
+    if not port.isdecimal() or not 0 < int(port) < 65536:
+        raise _wrong(path, f"dns_rfc2136_port is no port: {port}", "Give a number, mostly 53")
+    if algorithm not in ALGORITHMS:
+        raise _wrong(path, f"dns_rfc2136_algorithm is not known: {algorithm}", f"Give one of {', '.join(ALGORITHMS)}")
+    signs = said("sign_query", "false").lower() in ("true", "yes", "1")
+    return Credentials(address, int(port), said("name"), said("secret"), algorithm, signs)
+
+
+def _wrong(path: str, what: str, todo: str) -> ConfProblem:
+    return ConfProblem(what, where=path, left="Nothing was published", todo=todo)

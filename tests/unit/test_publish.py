@@ -1,0 +1,139 @@
+"""What is to be published, and what never is: D1, D2, D4, D9, and that nobody else's record is ever lost."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from certbot_dovecot.dane import publish
+from certbot_dovecot.dane.answers import Data, Key
+from certbot_dovecot.problems import ConfProblem, FileProblem
+
+OWNER = "_465._tcp.mail.example.test."
+KEYS = [Key(letter * 64, letter * 128) for letter in "ABCDEF"]
+CURRENT, FOLLOWING, OLD = KEYS[:3]
+
+sets = st.frozensets(
+    st.builds(
+        lambda key, matching, usage: Data(usage, 1, matching, key.digest(matching) or ""),
+        st.sampled_from(KEYS),
+        st.sampled_from([1, 2]),
+        st.sampled_from([2, 3]),
+    ),
+    max_size=8,
+)
+GOOD = """\
+# as certbot-dns-rfc2136 has it
+dns_rfc2136_server = 192.0.2.1
+dns_rfc2136_port = 5353
+dns_rfc2136_name = keyname.
+dns_rfc2136_secret = "4q4wM/2I180UXoMyN4INVhJNi8V9BCV+jMw2mXgZw/CSuxUT8C7NKKFs=="
+dns_rfc2136_algorithm = hmac-sha512
+"""
+
+
+def one(key, matching=1):
+    return Data(3, 1, matching, key.digest(matching))
+
+
+def test_d9_the_next_key_stands_beside_the_served_one_and_the_old_one_goes():
+    made = publish.change(OWNER, [CURRENT, FOLLOWING], {one(OLD), one(CURRENT)}, {one(OLD)})
+    assert (made.add, made.delete) == ({one(FOLLOWING)}, {one(OLD)})
+    assert made.after == {one(CURRENT), one(FOLLOWING)}
+
+
+def test_d1_only_3_1_1_unless_someone_else_has_3_1_2():
+    assert publish.change(OWNER, [CURRENT], set(), set()).add == {one(CURRENT)}
+    made = publish.change(OWNER, [CURRENT, FOLLOWING], {one(CURRENT, 2)}, set())
+    assert made.after == {one(CURRENT), one(CURRENT, 2), one(FOLLOWING), one(FOLLOWING, 2)}
+    # When they have taken it away, ours goes too.
+    assert publish.change(OWNER, [CURRENT], {one(CURRENT), one(CURRENT, 2)}, {one(CURRENT, 2)}).delete == {one(CURRENT, 2)}
+
+
+def test_where_nothing_of_ours_is_served_only_ours_goes():
+    made = publish.change(OWNER, [], {one(OLD), one(CURRENT)}, {one(CURRENT)})
+    assert (made.add, made.delete) == (frozenset(), {one(CURRENT)})
+
+
+def test_d4_a_crowded_set_does_not_grow():
+    crowd = {Data(3, 1, 1, f"{number:064X}") for number in range(12)}
+    assert publish.change(OWNER, [CURRENT], crowd, set()).crowded
+    assert not publish.change(OWNER, [CURRENT], {*crowd, one(CURRENT)}, set()).crowded
+
+
+@given(st.lists(st.sampled_from(KEYS), max_size=3, unique=True), sets, sets)
+def test_nobody_elses_record_is_lost_and_every_key_has_its_own(keys, present, ours):
+    made = publish.change(OWNER, keys, present, ours)
+    assert present - ours <= made.after
+    assert {one(key) for key in keys} <= made.after
+    assert made.delete <= ours
+    # D2: of every digest that is in the set, each key has a record, where it has one at all.
+    for matching in {data.matching for data in made.after if data.usage == 3}:
+        assert all(one(key, matching) in made.after for key in keys)
+    again = publish.change(OWNER, keys, made.after, (ours & made.after) | made.add)
+    assert again.idle
+
+
+def test_the_document_for_a_program_has_only_what_changes():
+    changes = [
+        publish.change(OWNER, [CURRENT], {one(OLD)}, {one(OLD)}),
+        publish.change(OWNER, [CURRENT], {one(CURRENT)}, set()),
+    ]
+    assert json.loads(publish.document(changes, 3600)) == {
+        "changes": [
+            {
+                "owner": OWNER,
+                "ttl": 3600,
+                "type": "TLSA",
+                "present": [str(one(OLD))],
+                "wanted": [str(one(CURRENT))],
+                "add": [str(one(CURRENT))],
+                "delete": [str(one(OLD))],
+            }
+        ]
+    }
+
+
+def ini(tmp_path, text, mode=0o600):
+    path = tmp_path / "rfc2136.ini"
+    path.write_text(text)
+    os.chmod(path, mode)
+    return str(path)
+
+
+def test_credentials_as_certbots_own_plugin_has_them(tmp_path):
+    read = publish.credentials(ini(tmp_path, GOOD))
+    assert (read.address, read.port, read.key, read.algorithm, read.sign_query) == (
+        "192.0.2.1", 5353, "keyname.", "HMAC-SHA512", False,
+    )  # fmt: skip
+    assert read.secret.endswith("==")
+    assert read.secret not in repr(read)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("192.0.2.1", "ns.example.test", "dns_rfc2136_server is no address: ns.example.test"),
+        ("5353", "0", "dns_rfc2136_port is no port: 0"),
+        ("hmac-sha512", "crc32", "dns_rfc2136_algorithm is not known: CRC32"),
+        ("dns_rfc2136_name = keyname.\n", "", "dns_rfc2136_name is missing"),
+        ("5353", "5353\ndns_rfc2136_port = 54", "this is not an INI file"),
+    ],
+)
+def test_credentials_that_are_wrong(tmp_path, old, new, said):
+    path = ini(tmp_path, GOOD.replace(old, new))
+    with pytest.raises(ConfProblem) as caught:
+        publish.credentials(path)
+    assert said in str(caught.value)
+    assert path in str(caught.value)
+
+
+def test_credentials_that_everybody_can_read_are_refused(tmp_path):
+    with pytest.raises(ConfProblem, match="chmod 600"):
+        publish.credentials(ini(tmp_path, GOOD, 0o644))
+    with pytest.raises(FileProblem):
+        publish.credentials(str(tmp_path / "none"))
