@@ -181,6 +181,9 @@ class _Asking:
         answer = self._send(query, Server(address, self.port)) if address else Outcome.SILENT
         if isinstance(answer, Outcome):
             return Seen(where, answer)
+        if answer.rcode() == dns.rcode.REFUSED:
+            # What BIND and Knot say of a zone that they do not have.
+            return Seen(where, Outcome.LAME)
         if answer.rcode() not in (dns.rcode.NOERROR, dns.rcode.NXDOMAIN):
             return Seen(where, Outcome.ERROR)
         if not answer.flags & dns.flags.AA:

@@ -13,7 +13,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 #: Package and the program, file, or (``module:``) Python module that proves it; the names are Debian's.
 NEEDED = {
@@ -32,12 +32,19 @@ NEEDED = {
     "util-linux": "flock",
     "python3-venv": "module:ensurepip",
 }
+#: Likewise, for the lab of name servers; the trees of other suites do without.
+NAME_SERVERS = {
+    "bind9": "/usr/sbin/named",
+    "knot": "/usr/sbin/knotd",
+    "unbound": "/usr/sbin/unbound",
+}
+_ALL = {**NEEDED, **NAME_SERVERS}
 _POLICY = "/usr/sbin/policy-rc.d"
 
 
-def missing() -> list[str]:
+def missing(needed: Mapping[str, str] = NEEDED) -> list[str]:
     """Names of packages that are not installed."""
-    return [package for package, proof in NEEDED.items() if not _there(proof)]
+    return [package for package, proof in needed.items() if not _there(proof)]
 
 
 def install(packages: list[str]) -> None:
@@ -56,8 +63,8 @@ def install(packages: list[str]) -> None:
         # A second try, with new lists: what the old ones name may be gone from the mirror by now.
         if not _apt(*install_them) and (fresh or not _apt("update") or not _apt(*install_them)):
             sys.exit("apt-get install failed, see above.")
-    if missing():
-        sys.exit(f"After the installation, {' '.join(missing())} still cannot be found.")
+    if missing(_ALL):
+        sys.exit(f"After the installation, {' '.join(missing(_ALL))} still cannot be found.")
 
 
 def _apt(*arguments: str) -> bool:
@@ -89,7 +96,7 @@ def _there(proof: str) -> bool:
 
 
 if __name__ == "__main__":
-    lacking = missing()
+    lacking = missing(_ALL)
     if "--install" not in sys.argv[1:]:
         print(" ".join(lacking))
     elif lacking:

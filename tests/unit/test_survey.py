@@ -188,7 +188,7 @@ HOSTILE = {
     "cut off": (lambda query, tcp: response(query, tlsa()).to_wire()[:-9], {Outcome.ERROR}),
     "slow drip": (lambda query, tcp: b"drip" if tcp else response(query, flags=dns.flags.TC), {Outcome.SILENT}),
     "lame": (lambda query, tcp: response(query, tlsa(), flags=0), {Outcome.LAME}),
-    "refused": (lambda query, tcp: response(query, rcode=dns.rcode.REFUSED), {Outcome.ERROR}),
+    "refused": (lambda query, tcp: response(query, rcode=dns.rcode.REFUSED), {Outcome.LAME}),
     "wrong owner": (lambda query, tcp: response(query, tlsa(name="_26._tcp.mail.example.org.")), {Outcome.ERROR}),
     "alias to itself": (lambda query, tcp: response(query, (NAME, 60, "IN", "CNAME", NAME)), {Outcome.ERROR}),
     "huge": (truncated, {Outcome.ANSWER}),
