@@ -7,9 +7,10 @@ import datetime
 
 import pytest
 
-from certbot_dovecot.dane import rollover, survey
+from certbot_dovecot.dane import publish, rollover, survey, update
 from certbot_dovecot.dane.answers import Data, Key, Outcome, Validity
 from certbot_dovecot.dane.rollover import Kind
+from certbot_dovecot.problems import ServerProblem
 from tests.lab import names as name_servers
 from tests.lab.names import CACHE, NEGATIVE, TTL
 
@@ -80,3 +81,60 @@ def test_name_servers_that_are_gone_are_doubt(lab):
         pass
     found = look("_25._tcp.mail.secure.test.")
     assert decide(found).kind is Kind.KEEP
+
+
+def primary(servers, **other):
+    kept = {"address": name_servers.PRIMARY, "port": 53, "key": "lab", "secret": servers.secret, "algorithm": "HMAC-SHA256"}
+    return update.Primary(publish.Credentials(**{**kept, **other}), seconds=3)
+
+
+def test_an_update_adds_and_deletes_single_records(servers):
+    to, owner = primary(servers), "_25._tcp.mail.secure.test."
+    made = to.publish(owner, [CURRENT, FOLLOWING], set())
+    assert (made.add, made.delete) == ({NEXT}, frozenset())
+    assert to.present(owner) == (owner, ONE | {NEXT})
+    # What was there before is not ours, and stays; what is ours and not wanted goes.
+    made = to.publish(owner, [CURRENT], {NEXT})
+    assert (made.add, made.delete, to.present(owner)[1]) == (frozenset(), {NEXT}, ONE)
+    assert to.publish(owner, [CURRENT], set()).idle
+
+
+def test_an_update_where_nothing_stood(servers):
+    to, owner = primary(servers, sign_query=True), "_993._tcp.mail.secure.test."
+    assert to.publish(owner, [CURRENT], set()).add == ONE
+    assert to.present(owner) == (owner, ONE)
+    to.publish(owner, [], ONE)
+    assert to.present(owner) == (owner, frozenset())
+
+
+def test_d15_an_update_follows_an_alias(servers):
+    to = primary(servers)
+    assert to.publish("_465._tcp.mail.secure.test.", [FOLLOWING], set()).owner == "_dane.secure.test."
+    assert to.present("_dane.secure.test.")[1] == ONE | {NEXT}
+
+
+def test_an_editor_in_between_loses_nothing(servers):
+    to, owner, other = primary(servers), "_25._tcp.mail.secure.test.", Data(3, 1, 1, "EF" * 32)
+    sent = []
+
+    def edit(change):
+        sent.append(change)
+        if len(sent) == 1:
+            servers.update("secure.test", ("_25._tcp.mail", str(other)))
+
+    to.publish(owner, [CURRENT, FOLLOWING], set(), edit)
+    assert [change.present for change in sent] == [ONE, ONE | {other}]
+    assert to.present(owner)[1] == ONE | {NEXT, other}
+
+
+def test_an_update_that_is_refused_says_so(servers):
+    owner = "_25._tcp.mail.secure.test."
+    with pytest.raises(ServerProblem, match=r"name server 127\.0\.0\.2 port 53: .* This record set was left"):
+        primary(servers, secret="AAAA").publish(owner, [FOLLOWING], set())
+    with pytest.raises(ServerProblem, match=r"does not answer for _25\._tcp\.elsewhere\.invalid\. with authority"):
+        primary(servers).publish("_25._tcp.elsewhere.invalid.", [FOLLOWING], set())
+    with pytest.raises(ServerProblem, match="no usable answer"):
+        primary(servers, port=54).publish(owner, [FOLLOWING], set())
+    with pytest.raises(ServerProblem, match="cannot be used"):
+        primary(servers, secret="not base64")
+    assert primary(servers).present(owner)[1] == ONE

@@ -1,0 +1,161 @@
+"""Publish at a primary name server by dynamic update (RFC 2136), signed with TSIG (RFC 8945).
+
+One update an owner name.  It adds and deletes single records, never a set, and its prerequisite is that the set is exactly the
+one that the change was computed from: if somebody else edited it in between, the server refuses, the set is read again and the
+change computed again, so that nobody's record is lost.  A set with nothing to change is not touched.
+
+Aliases are followed, as far as this server has their zones (rule D15).
+
+Fails as a :class:`~certbot_dovecot.problems.ServerProblem`: no answer, a refusal, a wrong key, an owner name that is in none of
+the server's zones.  Owner names that were changed before stay changed; running it again does the rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from collections.abc import Set as AbstractSet
+
+import dns.exception
+import dns.flags
+import dns.message
+import dns.name
+import dns.query
+import dns.rcode
+import dns.rdatatype
+import dns.tsig
+import dns.tsigkeyring
+import dns.update
+
+from certbot_dovecot.dane import tlsa
+from certbot_dovecot.dane.answers import Data, Key
+from certbot_dovecot.dane.publish import Change, Credentials, change
+from certbot_dovecot.problems import ServerProblem
+
+#: Seconds for one question or update.
+SECONDS = 10.0
+#: How often a change is computed again because someone else edited the set in between.
+ATTEMPTS = 10
+_ALIASES = 8
+_CONFLICT = (dns.rcode.NXRRSET, dns.rcode.YXRRSET, dns.rcode.NXDOMAIN, dns.rcode.YXDOMAIN)
+
+
+class Primary:
+    """A primary name server that takes updates.
+
+    :param credentials: where it is, and the TSIG key.
+    """
+
+    def __init__(self, credentials: Credentials, seconds: float = SECONDS) -> None:
+        self.credentials, self.seconds = credentials, seconds
+        self._where = f"{credentials.address} port {credentials.port}"
+        try:
+            self._keyring = dns.tsigkeyring.from_text({credentials.key: credentials.secret})
+        except (ValueError, dns.exception.DNSException) as exc:
+            raise ServerProblem(
+                f"the TSIG key {credentials.key} cannot be used: {exc}", left="Nothing was published", todo=_FILE
+            ) from exc
+        self._algorithm = getattr(dns.tsig, credentials.algorithm.replace("-", "_"))
+
+    def publish(
+        self, owner: str, keys: Sequence[Key], ours: AbstractSet[Data], before: Callable[[Change], None] = lambda _: None
+    ) -> Change:
+        """See to it that ``owner`` has the records of ``keys``, and no other one of ours.
+
+        :param owner: absolute; an alias is followed.
+        :param ours: what we put there.
+        :param before: called with each change before it is sent.
+        :returns: what was changed.
+        :raises ServerProblem: as the module says.
+        """
+        for _ in range(ATTEMPTS):
+            target, present = self.present(owner)
+            wanted = change(target, keys, present, ours)
+            if wanted.crowded:
+                raise self._refuses(
+                    f"{wanted.owner} would have {len(wanted.after)} TLSA records, which is more than some senders can take",
+                    "Remove the records of keys that are not served any more",
+                )
+            if wanted.idle:
+                return wanted
+            before(wanted)
+            if self._send(wanted):
+                return wanted
+        raise self._refuses(f"someone else keeps editing the TLSA records of {owner}", "Run the command again later")
+
+    def present(self, owner: str) -> tuple[str, frozenset[Data]]:
+        """Where the aliases of ``owner`` lead, and the records there.
+
+        :raises ServerProblem: as the module says.
+        """
+        name = dns.name.from_text(owner)
+        for _ in range(_ALIASES):
+            answer = self._question(name, dns.rdatatype.TLSA)
+            if answer.rcode() not in (dns.rcode.NOERROR, dns.rcode.NXDOMAIN) or not answer.flags & dns.flags.AA:
+                raise self._refuses(f"it does not answer for {name} with authority ({_rcode(answer)})", _ZONE)
+            aliases = {rrset.name: rrset[0].target for rrset in answer.answer if rrset.rdtype == dns.rdatatype.CNAME}
+            if name not in aliases:
+                sets = [rrset for rrset in answer.answer if rrset.name == name and rrset.rdtype == dns.rdatatype.TLSA]
+                data = [Data(one.usage, one.selector, one.mtype, one.cert.hex().upper()) for rrset in sets for one in rrset]
+                return name.to_text(), frozenset(data)
+            name = aliases[name]
+        raise self._refuses(f"the aliases of {owner} lead round", "Mend them")
+
+    def zone(self, owner: str) -> dns.name.Name:
+        """The zone of this server that ``owner`` is in.
+
+        :raises ServerProblem: in none.
+        """
+        name = dns.name.from_text(owner)
+        while name != dns.name.root:
+            answer = self._question(name, dns.rdatatype.SOA)
+            if answer.flags & dns.flags.AA and any(
+                rrset.name == name and rrset.rdtype == dns.rdatatype.SOA for rrset in answer.answer
+            ):
+                return name
+            name = name.parent()
+        raise self._refuses(f"it has no zone that {owner} is in", _ZONE)
+
+    def _send(self, wanted: Change) -> bool:
+        """Send one change; False if the set is not any more what the change was computed from."""
+        message = dns.update.UpdateMessage(self.zone(wanted.owner), keyring=self._keyring, keyalgorithm=self._algorithm)
+        name = dns.name.from_text(wanted.owner)
+        if wanted.present:
+            for data in sorted(wanted.present):
+                message.present(name, "TLSA", str(data))
+        else:
+            message.absent(name, "TLSA")
+        for data in sorted(wanted.delete):
+            message.delete(name, "TLSA", str(data))
+        for data in sorted(wanted.add):
+            message.add(name, tlsa.TTL, "TLSA", str(data))
+        answer = self._exchange(message)
+        if answer.rcode() in _CONFLICT:
+            return False
+        if answer.rcode() != dns.rcode.NOERROR:
+            raise self._refuses(f"it refuses an update of {wanted.owner} ({_rcode(answer)})", _FILE)
+        return True
+
+    def _question(self, name: dns.name.Name, kind: dns.rdatatype.RdataType) -> dns.message.Message:
+        query = dns.message.make_query(name, kind)
+        query.flags &= ~dns.flags.RD
+        if self.credentials.sign_query:
+            query.use_tsig(self._keyring, algorithm=self._algorithm)
+        return self._exchange(query)
+
+    def _exchange(self, message: dns.message.Message) -> dns.message.Message:
+        try:
+            return dns.query.tcp(message, self.credentials.address, self.seconds, self.credentials.port)
+        except (dns.exception.DNSException, OSError, EOFError) as exc:
+            said = str(exc) or type(exc).__name__
+            raise self._refuses(f"no usable answer: {said}", f"See that it runs and can be reached. {_FILE}") from exc
+
+    def _refuses(self, what: str, todo: str) -> ServerProblem:
+        return ServerProblem(what, where=f"name server {self._where}", left="This record set was left as it was", todo=todo)
+
+
+_FILE = "See the file of --dovecot-publish-rfc2136, and the name server's log"
+_ZONE = "Give the address of the primary server of that zone"
+
+
+def _rcode(answer: dns.message.Message) -> str:
+    return dns.rcode.to_text(answer.rcode())
