@@ -118,11 +118,11 @@ class _Asking:
         answer, validity = self._resolve(wanted)
         if answer is None:
             return name, validity, frozenset(), []
-        target = _target(answer, wanted)
+        target = target_of(answer, wanted)
         if target is None:
             return name, validity, frozenset(), []
         asked = [self.pool.submit(self._ask, target, server, address) for server, address in self._servers(target)]
-        return name, validity, _records(answer, target)[0], asked
+        return name, validity, tlsa_set(answer, target)[0], asked
 
     def finish(self, name: str, validity: Validity, records: frozenset[Data], asked: list[Future[Seen]]) -> Owner:
         """Collect the answers."""
@@ -188,7 +188,7 @@ class _Asking:
             return Seen(where, Outcome.ERROR)
         if not answer.flags & dns.flags.AA:
             return Seen(where, Outcome.LAME)
-        records, ttl = _records(answer, name)
+        records, ttl = tlsa_set(answer, name)
         signed = any(rrset.rdtype == dns.rdatatype.RRSIG for rrset in [*answer.answer, *answer.authority])
         if records:
             return Seen(where, Outcome.ANSWER, records, ttl, signed)
@@ -226,7 +226,7 @@ class _Asking:
             return Outcome.ERROR
 
 
-def _target(answer: dns.message.Message, name: dns.name.Name) -> Optional[dns.name.Name]:
+def target_of(answer: dns.message.Message, name: dns.name.Name) -> Optional[dns.name.Name]:
     """Where the aliases of an answer lead; None if they lead round."""
     aliases = {rrset.name: rrset[0].target for rrset in answer.answer if rrset.rdtype == dns.rdatatype.CNAME}
     for _ in range(_ALIASES):
@@ -236,7 +236,7 @@ def _target(answer: dns.message.Message, name: dns.name.Name) -> Optional[dns.na
     return None
 
 
-def _records(answer: dns.message.Message, name: dns.name.Name) -> tuple[frozenset[Data], int]:
+def tlsa_set(answer: dns.message.Message, name: dns.name.Name) -> tuple[frozenset[Data], int]:
     """The TLSA set of ``name``, and its TTL."""
     found = [rrset for rrset in answer.answer if rrset.name == name and rrset.rdtype == dns.rdatatype.TLSA]
     data = [Data(one.usage, one.selector, one.mtype, one.cert.hex().upper()) for rrset in found for one in rrset]
