@@ -16,6 +16,8 @@ lab             ``enter()``: namespace, host files, snakeoil pair, Pebble, reape
 mailhost        ``MailHost``: reset, start, stop, certbot, run, served, reloads, snapshot
 distribution    the configuration that the packages ship, as an admin has switched it on
 namespace       unshare, mounts, what runs in here
+quiet           a DNS in which nothing is published
+names           name servers that have something to say, and a cache that validates
 pebble, ca      the CA that certbot talks to; a CA for pairs that a test makes
 commands        running a program so that nothing hangs
 packages        what must be installed

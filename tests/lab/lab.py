@@ -10,19 +10,19 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.lab import commands, distribution, namespace, packages
+from tests.lab import commands, distribution, namespace, packages, quiet
 from tests.lab.ca import CA, DAY, self_signed
 from tests.lab.mailhost import MailHost
 from tests.lab.namespace import Unavailable
 from tests.lab.pebble import Pebble
+from tests.lab.quiet import Quiet
 
 _CHECKOUT = Path(__file__).parents[2]
 _ETC = {
     "hosts": f"127.0.0.1 localhost\n127.0.1.1 {distribution.HOSTNAME} mail\n::1 localhost ip6-localhost\n",
     "hostname": "mail\n",
     "mailname": f"{distribution.HOSTNAME}\n",
-    # Nobody listens on port 53: a lookup ends at once.
-    "resolv.conf": "nameserver 127.0.0.1\n",
+    "resolv.conf": f"nameserver {quiet.ADDRESS}\n",
     "aliases": "postmaster: root\n",
 }
 
@@ -60,12 +60,14 @@ def enter(lifetime: int = 90 * DAY) -> Iterator[Lab]:
     )
     _furnish()
     acme = Pebble(f"{namespace.PLACE}/pebble", lifetime)
-    spare = (acme.pid, reaper.pid)
+    names = Quiet()
+    spare = (acme.pid, reaper.pid, names.pid)
     try:
         yield Lab(MailHost(machine, acme.bundle, spare), CA.make(), machine)
     finally:
         namespace.sweep(spare)
         acme.stop()
+        names.stop()
         # Not by closing its input: it would kill this process too.
         reaper.kill()
         reaper.wait(10)

@@ -28,6 +28,7 @@ NEEDED = {
     "strace": "strace",
     "openssl": "openssl",
     "iproute2": "ip",
+    "knot": "/usr/sbin/knotd",
     "patch": "patch",
     "util-linux": "flock",
     "python3-venv": "module:ensurepip",
@@ -35,7 +36,6 @@ NEEDED = {
 #: Likewise, for the lab of name servers; the trees of other suites do without.
 NAME_SERVERS = {
     "bind9": "/usr/sbin/named",
-    "knot": "/usr/sbin/knotd",
     "unbound": "/usr/sbin/unbound",
 }
 _ALL = {**NEEDED, **NAME_SERVERS}

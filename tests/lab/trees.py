@@ -22,7 +22,7 @@ PLACE = Path(os.environ.get("LAB_TREES", "/var/cache/certbot-dovecot-lab"))
 SUITES = ("bookworm", "trixie", "sid")
 PACKAGES = (
     "certbot", "dovecot-core", "dovecot-imapd", "dovecot-managesieved", "dovecot-pop3d", "dovecot-submissiond", "faketime",
-    "iproute2", "openssl", "patch", "pebble",
+    "iproute2", "knot", "openssl", "patch", "pebble",
     "postfix", "python3", "python3-certbot", "python3-dnspython", "python3-hypothesis",
     "python3-pip", "python3-pytest", "python3-pytest-timeout", "python3-pytest-xdist", "python3-setuptools", "python3-wheel",
     "python3-venv", "python3-zope.interface", "strace", "util-linux",
@@ -61,7 +61,8 @@ def make(suite: str) -> Path:
     :raises SystemExit: mmdebstrap cannot be installed, or fails.
     """
     tree = PLACE / suite
-    if (tree / "etc/dovecot/dovecot.conf").exists():
+    made_of = tree / "made-of"
+    if made_of.exists() and made_of.read_text().split() == list(PACKAGES):
         return tree
     if not shutil.which("mmdebstrap"):
         packages.install(["mmdebstrap"])
@@ -74,6 +75,7 @@ def make(suite: str) -> Path:
     if subprocess.run(command, stdin=subprocess.DEVNULL, check=False).returncode:
         shutil.rmtree(making, ignore_errors=True)
         sys.exit(f"mmdebstrap could not make a tree of {suite}, see above.")
+    (making / made_of.name).write_text("\n".join(PACKAGES))
     shutil.rmtree(tree, ignore_errors=True)
     making.rename(tree)
     return tree
