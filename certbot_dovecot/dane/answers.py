@@ -76,12 +76,24 @@ class Owner:
     :param seen: by every address of every name server of the zone; empty if these could not be found.
     :param validity: what the validating resolver says.
     :param resolved: the set that the resolver gave.
+    :param target: where its alias leads (rule D15), absolute; the name itself without one, empty if that is not known.
     """
 
     name: str
     seen: tuple[Seen, ...]
     validity: Validity = Validity.UNKNOWN
     resolved: frozenset[Data] = frozenset()
+    target: str = ""
+
+    @property
+    def place(self) -> str:
+        """Where its records stand."""
+        return self.target or self.name
+
+    @property
+    def published(self) -> frozenset[Data]:
+        """Every record that somebody gave for it."""
+        return self.resolved.union(*(seen.records for seen in self.seen))
 
 
 @dataclass(frozen=True)

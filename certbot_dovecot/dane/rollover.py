@@ -12,6 +12,9 @@ the next key's record is published beside the current one, and the switch comes 
 * Right before the switch the DNS is asked again (D7).  On any doubt the key stays, and the renewal succeeds with it (R4).
 * Of every (usage, selector, matching type) in a set, one record matches what is served now and one what is served next (D2).
 
+A port that is not ours to configure (25, unless the admin says otherwise) is *guarded*: its owner name counts only if a record of
+one of our keys stands there, and then the key must stay, for what serves it would not be switched with the others (D13).
+
 What is not understood is doubt: a usage but 3, the selector 0 (its digests end with the certificate), a matching type but
 SHA2-256 and SHA2-512, digests of another length, sets of more than twelve records (D4).  A stale ``3 1 1`` that matches nothing
 is harmless, and holds up nothing.
@@ -22,8 +25,9 @@ Nothing here does I/O or fails.
 from __future__ import annotations
 
 import datetime
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Optional
 
@@ -37,6 +41,7 @@ FRESH = datetime.timedelta(minutes=5)
 MOST_RECORDS = 12
 
 _LENGTHS = {1: 64, 2: 128}
+_USABLE = (Outcome.ANSWER, Outcome.ABSENT)
 
 
 class Kind(Enum):
@@ -44,7 +49,8 @@ class Kind(Enum):
 
     ``FREE``: no record counts anywhere, the key may change at once.  ``KEEP``: the key stays.  ``STANDBY``: it stays for want
     of a next key.  ``PUBLISH``: a record is missing somewhere.  ``WAIT``: until caches cannot lack it.  ``LOOK``: ask the DNS
-    again, then decide.  ``SWITCH``: now.
+    again, then decide.  ``READY``: a switch is safe, and not due.  ``SWITCH``: it is due, now.  ``RETIRE``: the record of a key
+    that is not served any more may go.
     """
 
     FREE = "free"
@@ -53,7 +59,9 @@ class Kind(Enum):
     PUBLISH = "publish"
     WAIT = "wait"
     LOOK = "look"
+    READY = "ready"
     SWITCH = "switch"
+    RETIRE = "retire"
 
 
 @dataclass(frozen=True)
@@ -103,6 +111,21 @@ def observe(was: Optional[Evidence], survey: Survey, current: Key, following: Ke
     return Evidence(was.current, was.following, owners, (was.since if held else survey.at) if complete else None, ttl)
 
 
+def relevant(survey: Survey, guarded: AbstractSet[str], keys: Sequence[Key]) -> Survey:
+    """A survey without the guarded owner names at which, for certain, no record of ours stands.
+
+    :param guarded: owner names of ports that are not ours.
+    :param keys: ours.
+    """
+    ours = {key.digest(matching) for key in keys for matching in _LENGTHS} - {None}
+
+    def counts(owner: Owner) -> bool:
+        certain = bool(owner.seen) and all(seen.outcome in _USABLE for seen in owner.seen)
+        return not certain or any(data.digest in ours for data in owner.published)
+
+    return replace(survey, owners=tuple(one for one in survey.owners if one.name not in guarded or counts(one)))
+
+
 def earliest(evidence: Evidence, floor: datetime.timedelta = FLOOR) -> Optional[datetime.datetime]:
     """The earliest switch (D6); None while T0 is not reached."""
     if evidence.since is None:
@@ -117,14 +140,20 @@ def decide(
     following: Optional[Key],
     now: datetime.datetime,
     floor: datetime.timedelta = FLOOR,
+    due: bool = True,
+    retired: Sequence[Key] = (),
+    guarded: AbstractSet[str] = frozenset(),
 ) -> Step:
     """The next step.
 
-    :param survey: the last one; None if the DNS could not be asked.
+    :param survey: the last one, what is :func:`relevant` of it; None if the DNS could not be asked.
     :param evidence: what :func:`observe` made of all of them, this one too; None without a next key.
     :param current: the key that is served.
     :param following: the key of the standby; None if there is none.
     :param now: the clock, UTC.
+    :param due: whether a switch is wanted now.
+    :param retired: keys that were served once.
+    :param guarded: owner names of ports that are not ours.
     """
     if survey is None:
         return Step(Kind.KEEP, "the DNS could not be asked")
@@ -136,10 +165,20 @@ def decide(
     counting = [owner for owner in survey.owners if _published(owner)]
     if not counting:
         return Step(Kind.FREE, "no TLSA record counts for these hosts")
+    foreign = next((owner.name for owner in counting if owner.name in guarded), "")
+    if foreign:
+        return Step(
+            Kind.KEEP,
+            f"{foreign} has a record of this key, and that port is not served by this installer "
+            "(--dovecot-postfix-services all, or remove that record)",
+        )
     wrong = next((said for owner in counting if (said := _unknown(owner))), "")
     if wrong:
         return Step(Kind.KEEP, wrong)
+    stale = next((said for owner in counting if (said := _stale(owner, retired))), "")
     if following is None:
+        if stale:
+            return Step(Kind.RETIRE, stale)
         return Step(Kind.STANDBY, f"{counting[0].name} has TLSA records, and no next key is published")
     lack = next((said for owner in counting if (said := _lacks(owner, current, following))), "")
     if lack:
@@ -148,9 +187,14 @@ def decide(
     until = earliest(evidence, floor) if evidence is not None and known else None
     if until is None:
         return Step(Kind.LOOK, "both records are everywhere since now")
+    proven = "the next key's record has been everywhere for longer than any cache holds an older set"
+    if due and now >= until:
+        return Step(Kind.SWITCH, proven, until)
+    if stale:
+        return Step(Kind.RETIRE, stale, until)
     if now < until:
         return Step(Kind.WAIT, f"caches may still hold the records of before, until {until:%Y-%m-%d %H:%M} UTC", until)
-    return Step(Kind.SWITCH, "the next key's record has been everywhere for longer than any cache holds an older set", until)
+    return Step(Kind.READY, proven, until)
 
 
 def timely(survey: Survey, now: datetime.datetime) -> bool:
@@ -177,7 +221,7 @@ def _doubt(owner: Owner) -> str:
     if not owner.seen:
         return f"the name servers of {owner.name} could not be found"
     for seen in owner.seen:
-        if seen.outcome not in (Outcome.ANSWER, Outcome.ABSENT):
+        if seen.outcome not in _USABLE:
             return f"{seen.server} gives no usable answer for {owner.name} ({seen.outcome.value})"
     if any(_sets(owner)) and owner.validity is Validity.UNKNOWN:
         return f"no validating resolver that is trusted says whether {owner.name} is secure (--dovecot-resolver)"
@@ -194,6 +238,14 @@ def _unknown(owner: Owner) -> str:
         for data in sorted(records):
             if (data.usage, data.selector) != (3, 1) or _LENGTHS.get(data.matching) != len(data.digest):
                 return f"{owner.name} has the record {str(data)[:40]}, of which it is not known whether the next key matches it"
+    return ""
+
+
+def _stale(owner: Owner, retired: Sequence[Key]) -> str:
+    """Which record of an owner name may go; empty if none."""
+    for key in retired:
+        if any(data.digest and data.digest == key.digest(data.matching) for data in owner.published):
+            return f"{owner.place} still has the record 3 1 1 {key.sha256} of a key that is not served any more"
     return ""
 
 

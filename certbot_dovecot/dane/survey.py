@@ -14,8 +14,11 @@ servers, which is doubt.
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import ipaddress
+import socket
+import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -75,6 +78,17 @@ def resolver(said: str) -> Optional[Server]:
     return None
 
 
+def routes_ipv6() -> bool:
+    """Whether this host has a way to the IPv6 world; an address of its own on loopback or the link is none.  Sends nothing."""
+    try:
+        with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as probe:
+            # Choosing a route is all that this does; the prefix is reserved for documentation (RFC 3849).
+            probe.connect(("2001:db8::1", 53))
+    except OSError:
+        return False
+    return True
+
+
 def make(
     owners: Sequence[str],
     by: Optional[Server],
@@ -109,24 +123,30 @@ class _Asking:
         self.by, self.ipv6, self.port = by, ipv6, port
         self.question, self.deadline = question, deadline
         self.notes: set[str] = set()
+        self._known: dict[tuple[dns.name.Name, dns.rdatatype.RdataType], Future[Optional[dns.message.Message]]] = {}
+        self._lock = threading.Lock()
 
-    def owner(self, name: str) -> tuple[str, Validity, frozenset[Data], list[Future[Seen]]]:
+    def owner(self, name: str) -> tuple[Owner, list[Future[Seen]]]:
         """Ask the resolver of one owner name, and start to ask its name servers."""
         if self.by is None:
-            return name, Validity.UNKNOWN, frozenset(), []
+            return Owner(name, ()), []
         wanted = dns.name.from_text(name)
         answer, validity = self._resolve(wanted)
-        if answer is None:
-            return name, validity, frozenset(), []
-        target = target_of(answer, wanted)
-        if target is None:
-            return name, validity, frozenset(), []
+        hops = hops_of(answer, wanted) if answer is not None else ()
+        if answer is None or not hops:
+            return Owner(name, (), validity), []
+        target, records = hops[-1], tlsa_set(answer, hops[-1])[0]
         asked = [self.pool.submit(self._ask, target, server, address) for server, address in self._servers(target)]
-        return name, validity, tlsa_set(answer, target)[0], asked
+        for alias, to in zip(hops, hops[1:]):
+            for server, address in self._servers(alias):
+                asked.append(self.pool.submit(self._ask_alias, alias, to, records, server, address))
+            if not self._servers(alias):
+                return Owner(name, (), validity), []
+        return Owner(name, (), validity, records, target.to_text()), asked
 
-    def finish(self, name: str, validity: Validity, records: frozenset[Data], asked: list[Future[Seen]]) -> Owner:
+    def finish(self, owner: Owner, asked: list[Future[Seen]]) -> Owner:
         """Collect the answers."""
-        return Owner(name, tuple(sorted((one.result() for one in asked), key=lambda seen: seen.server)), validity, records)
+        return dataclasses.replace(owner, seen=tuple(sorted((one.result() for one in asked), key=lambda seen: seen.server)))
 
     def _resolve(self, name: dns.name.Name) -> tuple[Optional[dns.message.Message], Validity]:
         """What the resolver says of the TLSA set of ``name``, and whether it is secure."""
@@ -146,7 +166,7 @@ class _Asking:
         """(name server, address) of the zone that ``name`` is in; empty if they cannot be found."""
         zone = name
         while True:
-            answer = self._recurse(zone, dns.rdatatype.NS)
+            answer = self._once(zone, dns.rdatatype.NS)
             if answer is None:
                 return []
             sets = [rrset for rrset in answer.answer if rrset.name == zone and rrset.rdtype == dns.rdatatype.NS]
@@ -168,26 +188,45 @@ class _Asking:
         return found
 
     def _addresses(self, host: dns.name.Name, kind: dns.rdatatype.RdataType) -> list[str]:
-        answer = self._recurse(host, kind)
+        answer = self._once(host, kind)
         if answer is None:
             return []
         return sorted(rdata.address for rrset in answer.answer if rrset.rdtype == kind for rdata in rrset)
 
-    def _ask(self, name: dns.name.Name, server: str, address: str) -> Seen:
-        """What one address of one name server says of ``name`` itself."""
+    def _ask_alias(
+        self, alias: dns.name.Name, to: dns.name.Name, records: frozenset[Data], server: str, address: str
+    ) -> Seen:
+        """Whether one address of one name server has the alias too; what stands where it leads is asked of others."""
+        where, answer = self._authority(alias, server, address)
+        if isinstance(answer, Outcome):
+            return Seen(where, answer)
+        found = [rrset for rrset in answer.answer if rrset.name == alias and rrset.rdtype == dns.rdatatype.CNAME]
+        if not any(rdata.target == to for rrset in found for rdata in rrset):
+            return Seen(where, Outcome.ERROR)
+        signed = any(rrset.rdtype == dns.rdatatype.RRSIG for rrset in answer.answer)
+        # A cache may hold an alias to somewhere else for as long.
+        return Seen(where, Outcome.ANSWER if records else Outcome.ABSENT, records, max(rrset.ttl for rrset in found), signed)
+
+    def _authority(self, name: dns.name.Name, server: str, address: str) -> tuple[str, Union[dns.message.Message, Outcome]]:
+        """Who was asked for the TLSA set of ``name``, and the answer if it is one with authority."""
         where = f"{server.rstrip('.')} ({address or 'no address'})"
         query = dns.message.make_query(name, dns.rdatatype.TLSA, want_dnssec=True, payload=1232)
         query.flags &= ~dns.flags.RD
         answer = self._send(query, Server(address, self.port)) if address else Outcome.SILENT
         if isinstance(answer, Outcome):
-            return Seen(where, answer)
+            return where, answer
         if answer.rcode() == dns.rcode.REFUSED:
             # What BIND and Knot say of a zone that they do not have.
-            return Seen(where, Outcome.LAME)
+            return where, Outcome.LAME
         if answer.rcode() not in (dns.rcode.NOERROR, dns.rcode.NXDOMAIN):
-            return Seen(where, Outcome.ERROR)
-        if not answer.flags & dns.flags.AA:
-            return Seen(where, Outcome.LAME)
+            return where, Outcome.ERROR
+        return where, answer if answer.flags & dns.flags.AA else Outcome.LAME
+
+    def _ask(self, name: dns.name.Name, server: str, address: str) -> Seen:
+        """What one address of one name server says of ``name`` itself."""
+        where, answer = self._authority(name, server, address)
+        if isinstance(answer, Outcome):
+            return Seen(where, answer)
         records, ttl = tlsa_set(answer, name)
         signed = any(rrset.rdtype == dns.rdatatype.RRSIG for rrset in [*answer.answer, *answer.authority])
         if records:
@@ -202,6 +241,15 @@ class _Asking:
             for rdata in rrset
         ]
         return Seen(where, Outcome.ABSENT, ttl=max(negative, default=0), signed=signed)
+
+    def _once(self, name: dns.name.Name, kind: dns.rdatatype.RdataType) -> Optional[dns.message.Message]:
+        """As :meth:`_recurse`, once a survey: a hundred owner names have few zones."""
+        with self._lock:
+            mine = (name, kind) not in self._known
+            answer = self._known.setdefault((name, kind), Future())
+        if mine:
+            answer.set_result(self._recurse(name, kind))
+        return answer.result()
 
     def _recurse(
         self, name: dns.name.Name, kind: dns.rdatatype.RdataType, flags: int = 0
@@ -226,14 +274,15 @@ class _Asking:
             return Outcome.ERROR
 
 
-def target_of(answer: dns.message.Message, name: dns.name.Name) -> Optional[dns.name.Name]:
-    """Where the aliases of an answer lead; None if they lead round."""
+def hops_of(answer: dns.message.Message, name: dns.name.Name) -> tuple[dns.name.Name, ...]:
+    """``name``, and where the aliases of an answer lead, hop by hop; empty if they lead round."""
     aliases = {rrset.name: rrset[0].target for rrset in answer.answer if rrset.rdtype == dns.rdatatype.CNAME}
-    for _ in range(_ALIASES):
-        if name not in aliases:
-            return name
-        name = aliases[name]
-    return None
+    hops = [name]
+    while hops[-1] in aliases:
+        if len(hops) > _ALIASES:
+            return ()
+        hops.append(aliases[hops[-1]])
+    return tuple(hops)
 
 
 def tlsa_set(answer: dns.message.Message, name: dns.name.Name) -> tuple[frozenset[Data], int]:

@@ -98,12 +98,12 @@ class Primary:
             answer = self._question(name, dns.rdatatype.TLSA)
             if answer.rcode() not in (dns.rcode.NOERROR, dns.rcode.NXDOMAIN) or not answer.flags & dns.flags.AA:
                 raise self._refuses(f"it does not answer for {name} with authority ({_rcode(answer)})", _ZONE)
-            target = survey.target_of(answer, name)
-            if target == name:
-                return name.to_text(), survey.tlsa_set(answer, name)[0]
-            if target is None:
+            hops = survey.hops_of(answer, name)
+            if not hops:
                 break
-            name = target
+            if hops[-1] == name:
+                return name.to_text(), survey.tlsa_set(answer, name)[0]
+            name = hops[-1]
         raise self._refuses(f"the aliases of {owner} lead round", "Mend them")
 
     def zone(self, owner: str) -> dns.name.Name:
