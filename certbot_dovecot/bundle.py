@@ -148,8 +148,13 @@ def digest_of(certificate: x509.Certificate) -> str:
 
 def spki_of(certificate: x509.Certificate) -> str:
     """SHA-256 of a certificate's SubjectPublicKeyInfo, upper-case hex (RFC 6698 section 2.1: selector 1, matching type 1)."""
+    return digests_of(certificate)[0]
+
+
+def digests_of(certificate: x509.Certificate) -> tuple[str, str]:
+    """SHA-256 and SHA-512 of a certificate's SubjectPublicKeyInfo, upper-case hex (matching types 1 and 2)."""
     spki = certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-    return hashlib.sha256(spki).hexdigest().upper()
+    return hashlib.sha256(spki).hexdigest().upper(), hashlib.sha512(spki).hexdigest().upper()
 
 
 def kind_of(certificate: x509.Certificate) -> tuple[str, str]:

@@ -15,7 +15,7 @@ import subprocess
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Callable
+from typing import Callable, Optional
 
 from certbot_dovecot.problems import NotInstalled, ServerProblem
 
@@ -45,11 +45,13 @@ class Command:
     :param argv: program and arguments.
     :param reads: true if it only reads (no daemon inherits its output), so that a pipe is safe.
     :param seconds: time limit.
+    :param given: its standard input, for one that reads; None for nothing.
     """
 
     argv: Sequence[str]
     reads: bool = True
     seconds: float = TIME_LIMIT
+    given: Optional[bytes] = None
 
 
 #: Runs a command; raises :class:`~certbot_dovecot.problems.ServerProblem` if it is missing or takes too long.
@@ -74,7 +76,7 @@ def run(command: Command) -> Result:
         try:
             process = subprocess.Popen(
                 list(command.argv),
-                stdin=subprocess.DEVNULL,
+                stdin=subprocess.DEVNULL if command.given is None else subprocess.PIPE,
                 stdout=subprocess.PIPE if command.reads else out,
                 stderr=err,
                 env=env,
@@ -82,7 +84,8 @@ def run(command: Command) -> Result:
             with process:
                 try:
                     seconds = command.seconds
-                    printed = process.communicate(timeout=seconds)[0] if command.reads else _wait(process, seconds)
+                    reads = command.reads or command.given is not None
+                    printed = process.communicate(command.given, seconds)[0] if reads else _wait(process, seconds)
                 except BaseException:
                     process.kill()
                     raise

@@ -18,23 +18,21 @@ from typing import Any, Callable, Optional
 from certbot import errors
 from certbot.plugins import common
 
-from certbot_dovecot import commands, files, glance, hook, jobs, lineages, orphans, reconcile, rotation
+from certbot_dovecot import commands, files, glance, handover, hook, jobs, lineages, orphans, reconcile, standby, watch
 from certbot_dovecot.bundle import Source
+from certbot_dovecot.handover import Told
 from certbot_dovecot.plan import Job
 from certbot_dovecot.problems import FileProblem, Problem
 from certbot_dovecot.reconcile import Deployment
-from certbot_dovecot.rotation import Choice, Wish
 from certbot_dovecot.servers import discovery
 from certbot_dovecot.servers.contract import IMailServer
 from certbot_dovecot.servers.discovery import Found
 from certbot_dovecot.state import Options
 from certbot_dovecot.transaction import NoCheckpoint
+from certbot_dovecot.watch import Way
 
 #: Option names and defaults, as :class:`~certbot_dovecot.state.Options` has them.
 _DEFAULTS = Options()
-
-#: Verbs that may issue a certificate, for which the annual key is decided.
-_ISSUING = ("run", "certonly", "renew", "reconfigure")
 
 
 @dataclass(frozen=True)
@@ -54,7 +52,7 @@ class Door:
     """One call from certbot.
 
     :param plugin: the installer; only certbot's own attributes of it are used.
-    :param start: what :meth:`choose_key` found when this run began.
+    :param start: what :mod:`~certbot_dovecot.door_key` found when this run began.
     """
 
     def __init__(self, plugin: common.Installer, start: Start = Start()) -> None:
@@ -113,7 +111,8 @@ class Door:
         if lineage is None:
             name = jobs.external_name(domains)
             return self._begin(jobs.of_files(source, domains, self.options(name)))
-        job = jobs.of_lineage(lineage, self.options(lineage.name), True, self.start.spki)
+        job = jobs.of_lineage(self.config.config_dir, lineage, self.options(lineage.name), True, self.start.spki)
+        standby.refuse_install(self.way(), lineage.name)
         deployment = self._begin(job)
         if deployment and lineage.installer != self.plugin.name:
             deployment.notes += self._keep_true(lineage.name)
@@ -125,17 +124,50 @@ class Door:
         :raises Problem: nothing was changed, or everything was put back.
         """
         lineage = jobs.existing(self.config.config_dir, name)
-        return self._begin(jobs.of_lineage(lineage, self.options(name), False, self.start.spki))
+        way = self.way()
+        pair = way.pair(name)
+        if pair is not None:
+            # A switch that was killed goes before anything else: half of it may be done.
+            handover.finish(way, pair)
+        return self._begin(jobs.of_lineage(self.config.config_dir, lineage, self.options(name), False, self.start.spki))
 
     def issued(self, name: Optional[str], names: Sequence[str]) -> Optional[Deployment]:
         """Write what ``certonly`` has just issued, if it is a lineage that is installed."""
         found = [lineages.load(self.config.config_dir, name)] if name else lineages.matching(self.config.config_dir, names)
         for lineage in found:
             if lineage is not None and not glance.settled(self.home, lineage.name):
-                deployment = self._begin(jobs.of_lineage(lineage, self.options(lineage.name), False, self.start.spki))
+                job = jobs.of_lineage(self.config.config_dir, lineage, self.options(lineage.name), False, self.start.spki)
+                deployment = self._begin(job)
                 if deployment:
                     return deployment
         return None
+
+    def register(self, name: Optional[str]) -> Optional[Told]:
+        """Note that a lineage stands by for the one that ``--dovecot-standby-for`` names, and do what is to be done then.
+
+        :returns: what is to be said; None if it stands by for nobody.
+        :raises Problem: it cannot.
+        """
+        first = self.plugin.conf("standby-for")
+        if not first or not name:
+            return None
+        return standby.register(self.way(), first, name)
+
+    def name_of(self, source: Source) -> Optional[str]:
+        """The name of the lineage whose files these are; None if they are no lineage's."""
+        lineage = lineages.of_file(self.config.config_dir, source.cert)
+        return lineage.name if lineage else None
+
+    def tend(self, name: str) -> Told:
+        """Look after the records of a lineage's keys, and switch to the standby if that is due and proven.
+
+        :raises Problem: a switch or an update failed.
+        """
+        return handover.tend(self.way(), name)
+
+    def way(self) -> Way:
+        """What the deeds work with, on this host."""
+        return Way(self.config.config_dir, jobs.now, commands.run, _Checkpoint(self.plugin), watch.ask_dns)
 
     def orphans(self) -> tuple[str, ...]:
         """What is to be said of lineages that were deleted while servers name their files; mostly some ``stat`` calls."""
@@ -208,85 +240,25 @@ class Door:
             "store": _absolute(self.plugin.conf("store")),
             "key_rotation": self.plugin.conf("key-rotation"),
             "probe_timeout": float(self.plugin.conf("probe-timeout")),
+            "dane": self.plugin.conf("dane"),
+            "resolver": self.plugin.conf("resolver"),
+            "dane_floor": float(self.plugin.conf("dane-floor")),
+            "publish_rfc2136": _absolute(self.plugin.conf("publish-rfc2136")),
+            "publish_command": self.plugin.conf("publish-command"),
         }
 
     def _said(self, name: str, value: object) -> bool:
         """Whether an option is said: it differs from its default, or the admin named it on this command line."""
         if value != getattr(_DEFAULTS, name):
             return True
-        return self.config.verb != "renew" and self._explicit(f"dovecot_{name}")
+        return self.config.verb != "renew" and self.explicit(f"dovecot_{name}")
 
-    def _explicit(self, variable: str) -> bool:
+    def explicit(self, variable: str) -> bool:
         """Whether the admin said something of ``variable``; certbot tells since 2.7, before that the command line does."""
         if hasattr(self.config, "set_by_user"):
             return bool(self.config.set_by_user(variable))
         flags = [f"--{variable.replace('_', '-')}", f"--no-{variable.replace('_', '-')}"]
         return any(argument.split("=", 1)[0] in flags for argument in sys.argv[1:])
-
-    def choose_key(self) -> Start:
-        """Decide about the key, and set certbot's options so (they take effect in ``run`` and ``renew`` of every version).
-
-        :raises Problem: the lineage or our record of it cannot be read; certbot's options are as they were.
-        """
-        if self.config.verb not in _ISSUING:
-            return Start()
-        lineage, doubt = self._lineage()
-        if doubt:
-            self._set(Choice(doubt, reuse_key=True))
-            return Start()
-        current = year = None
-        if lineage is not None:
-            current = lineage.key()
-            record = jobs.remembered(self.config.config_dir, lineage.name)
-            year = rotation.year_of(current.spki, record.years if record else {}, lineage.history())
-        # Before certbot's options are set: after that, what the admin said cannot be told from what we did.
-        said = self._reuse_said(lineage)
-        self._set(rotation.choose(self._wish(lineage, said), current, year, jobs.now()))
-        return Start(current.spki if current else "", said)
-
-    def _set(self, choice: Choice) -> None:
-        for option in ("reuse_key", "new_key", "key_type", "elliptic_curve", "rsa_key_size"):
-            value = getattr(choice, option)
-            if value is not None and getattr(self.config, option) != value:
-                setattr(self.config, option, value)
-
-    def _lineage(self) -> tuple[Optional[lineages.Lineage], str]:
-        """The lineage that certbot is about to renew (None for a new one), or why that cannot be told."""
-        if self.config.certname:
-            return lineages.load(self.config.config_dir, self.config.certname), ""
-        names = [str(name) for name in [*self.config.domains, *getattr(self.config, "ip_addresses", ())]]
-        kind = self.config.key_type if self.config.verb == "renew" else None
-        found = lineages.matching(self.config.config_dir, names, kind)
-        if len(found) > 1:
-            return None, f"{' and '.join(lineage.name for lineage in found)} have the same names: the key stays"
-        return (found[0] if found else None), ""
-
-    def _reuse_said(self, lineage: Optional[lineages.Lineage]) -> Optional[bool]:
-        """What the admin says about reusing the key; None for nothing.
-
-        It goes into our record: certbot before 2.7 stores ``--no-reuse-key`` only until the next renewal.
-        """
-        config = self.config
-        stored = lineage.reuse_key if lineage and config.verb == "renew" else None
-        if self._explicit("reuse_key") or (stored is False and not config.reuse_key):
-            return bool(config.reuse_key)
-        return None
-
-    def _wish(self, lineage: Optional[lineages.Lineage], reuse: Optional[bool]) -> Wish:
-        config = self.config
-        kind = config.key_type if config.verb == "renew" or self._differs("key_type", "ecdsa") else None
-        remembered = self.options(lineage.name if lineage else "")
-        return Wish(
-            rotation=remembered.key_rotation,
-            reuse_key=remembered.reuse_key if reuse is None else reuse,
-            new_key=bool(config.new_key),
-            key_type=kind,
-            elliptic_curve=config.elliptic_curve if self._differs("elliptic_curve", "secp256r1") else None,
-            rsa_key_size=config.rsa_key_size if self._differs("rsa_key_size", 2048) else None,
-        )
-
-    def _differs(self, variable: str, default: object) -> bool:
-        return getattr(self.config, variable) != default or self._explicit(variable)
 
 
 class _Checkpoint:

@@ -136,6 +136,12 @@ def remove(path: str) -> None:
         raise problem(path, exc, "cannot be removed") from exc
 
 
+def remove_empty(path: str) -> None:
+    """Remove the directory ``path`` if it is empty."""
+    with contextlib.suppress(OSError):
+        os.rmdir(path)
+
+
 def make_directory(path: str, mode: int = 0o755) -> None:
     """Make ``path`` and its parents, durably; nothing if it is there.
 

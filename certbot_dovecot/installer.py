@@ -21,6 +21,7 @@ certbot imports this module for every command it runs, so nothing heavy is impor
 from __future__ import annotations
 
 import contextlib
+import datetime
 import logging
 import os
 import sys
@@ -36,6 +37,7 @@ from certbot_dovecot.problems import DeployProblem, Problem
 if TYPE_CHECKING:
     from certbot_dovecot.bundle import Source
     from certbot_dovecot.door import Door, Start
+    from certbot_dovecot.handover import Told
     from certbot_dovecot.reconcile import Deployment, Report
 
 logger = logging.getLogger(__name__)
@@ -87,6 +89,47 @@ class Installer(common.Installer):
             help="How long every endpoint is asked until it serves the new certificate (default: 10)",
         )
 
+        add(
+            "standby-for",
+            metavar="NAME",
+            default="",
+            help="This lineage (--cert-name) stands by for the lineage NAME: same names, a key of its own, renewed and "
+            "published, and not installed until the servers change to it",
+        )
+        add(
+            "dane",
+            metavar="WHEN",
+            default="auto",
+            choices=("auto", "off"),
+            help="'auto': a key whose TLSA records are published is replaced only by one whose record is proven to be "
+            "everywhere; 'off': the DNS does not matter (default: auto)",
+        )
+        add(
+            "resolver",
+            metavar="ADDRESS",
+            default="",
+            help="A validating resolver whose word is believed, ADDRESS[:PORT] (default: the system's, if it is on loopback)",
+        )
+        add(
+            "dane-floor",
+            metavar="HOURS",
+            type=float,
+            default=48.0,
+            help="How long the next key's record must stand everywhere at least before the servers change to it (default: 48)",
+        )
+        add(
+            "publish-rfc2136",
+            metavar="FILE",
+            default="",
+            help="Publish TLSA records by dynamic update, with the credentials in FILE (the INI file of certbot-dns-rfc2136)",
+        )
+        add(
+            "publish-command",
+            metavar="COMMAND",
+            default="",
+            help="Publish TLSA records by this program, which gets the changes as JSON on its standard input",
+        )
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._sources: dict[Source, list[str]] = {}
@@ -103,7 +146,9 @@ class Installer(common.Installer):
         :raises MisconfigurationError: its configuration is broken.
         """
         try:
-            self._start = self._door().choose_key()
+            from certbot_dovecot import door_key
+
+            self._start = door_key.choose(self._door())
             self._door().prepare()
         except Problem as problem:
             if self.config.verb in _MAY_RAISE:
@@ -157,6 +202,10 @@ class Installer(common.Installer):
         with _translated():
             for source, domains in sources.items():
                 door = self._door()
+                told = door.register(door.name_of(source))
+                if told is not None:
+                    self._tell(told)
+                    continue
                 self._deployment = door.install(source, domains)
                 if self._deployment and self._deployment.plan.degraded:
                     # What was broken before may stay unproven, and that must not make certbot roll back what was written:
@@ -177,6 +226,10 @@ class Installer(common.Installer):
             elif self._deployment:
                 self._prove()
             elif self.config.verb == "certonly":
+                told = self._door().register(self.config.certname)
+                if told is not None:
+                    self._tell(told)
+                    return
                 self._deployment = self._door().issued(self.config.certname, _names(self.config))
                 self._prove()
 
@@ -202,6 +255,8 @@ class Installer(common.Installer):
             if not glance.settled(home, lineage.lineagename):
                 self._deployment = self._door().renewed(lineage.lineagename)
                 self._prove()
+            if not glance.tended(home, lineage.lineagename, datetime.datetime.now(datetime.timezone.utc)):
+                self._tell(self._door().tend(lineage.lineagename))
             if glance.gone(self.config.config_dir, home):
                 self._tell_orphans()
 
@@ -270,6 +325,13 @@ class Installer(common.Installer):
             print(summary.withdrawn(lineage, report.withdrawn), file=sys.stderr)
         if report.new_key and report.records and self.config.quiet:
             print(f"{lineage}: {summary.new_key(report)}", file=sys.stderr)
+
+    def _tell(self, told: Told) -> None:
+        """What came of a look at the DNS; the warnings also when ``-q`` hides everything but errors."""
+        if told.notes:
+            display_util.notify("\n".join(told.notes))
+        for warning in told.warnings:
+            print(warning, file=sys.stderr)
 
     def _tell_orphans(self) -> None:
         for sentence in self._door().orphans():

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from typing import Any, Optional
 
 from certbot_dovecot import bundle as bundles
-from certbot_dovecot import files, lineages, state, store
+from certbot_dovecot import files, lineages, pairs, state, store
 from certbot_dovecot.bundle import Source
 from certbot_dovecot.commands import Runner
 from certbot_dovecot.plan import Job
@@ -31,12 +31,15 @@ def home(config_dir: str) -> str:
 
 
 def options(config_dir: str, lineage: str, said: Mapping[str, Any]) -> Options:
-    """The options for ``lineage``.
+    """The options for ``lineage``; one that stands by and was never installed has those of the lineage that it stands by for.
 
     :param said: those that are said now, by name.
     :raises StateProblem: the record cannot be read.
     """
-    record = state.load(store.folder(home(config_dir), "", lineage).state) if lineage else None
+    record = remembered(config_dir, lineage) if lineage else None
+    if lineage and record is None:
+        other = pairs.partner(home(config_dir), lineage)
+        record = remembered(config_dir, other) if other else None
     return dataclasses.replace(record.options if record else Options(), **said)
 
 
@@ -46,9 +49,17 @@ def host(config_dir: str, chosen: Options, run: Runner, checkpoint: Checkpoint) 
     return Host(found.servers, home(config_dir), now, checkpoint, notes=found.notes)
 
 
-def of_lineage(lineage: lineages.Lineage, chosen: Options, explicit: bool = False, before: Optional[str] = None) -> Job:
-    """The job of bringing one of certbot's lineages to the servers; parameters as the job has them."""
-    return Job(lineage.name, lineage.source, chosen, lineage.history, explicit, before)
+def of_lineage(
+    config_dir: str, lineage: lineages.Lineage, chosen: Options, explicit: bool = False, before: Optional[str] = None
+) -> Job:
+    """The job of bringing one of certbot's lineages to the servers; parameters as the job has them.
+
+    :raises Problem: the lineage that stands by cannot be read.
+    """
+    pair = pairs.find(config_dir, home(config_dir), lineage.name)
+    following = pair.following() if pair and pair.serving.lineage.name == lineage.name else None
+    next_key = following.sha256 if following else ""
+    return Job(lineage.name, lineage.source, chosen, lineage.history, explicit, before, following=next_key)
 
 
 def of_files(source: Source, domains: list[str], chosen: Options) -> Job:
@@ -80,12 +91,17 @@ def existing(config_dir: str, name: str) -> lineages.Lineage:
     """
     lineage = lineages.load(config_dir, name)
     if lineage is None:
-        raise Problem(
-            "there is no such lineage, or its renewal configuration is damaged",
-            where=os.path.join(config_dir, "renewal", f"{name}.conf"),
-            todo="See certbot certificates for the names",
-        )
+        raise missing(config_dir, name)
     return lineage
+
+
+def missing(config_dir: str, name: str) -> Problem:
+    """What is said of a lineage that certbot does not know."""
+    return Problem(
+        "there is no such lineage, or its renewal configuration is damaged",
+        where=os.path.join(config_dir, "renewal", f"{name}.conf"),
+        todo="See certbot certificates for the names",
+    )
 
 
 def now() -> datetime.datetime:

@@ -12,7 +12,7 @@ import os
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Optional
+from typing import Any, Optional
 
 from certbot_dovecot import bundle as bundles
 from certbot_dovecot import files
@@ -87,6 +87,18 @@ def load(config_dir: str, name: str) -> Optional[Lineage]:
         )
     except (OSError, ConfigObjError, KeyError, ValueError, TypeError, AttributeError):
         return None
+
+
+def parameters(config_dir: str, name: str) -> dict[str, Any]:
+    """What certbot renews lineage ``name`` with: the section ``renewalparams`` of its renewal conf; empty without one."""
+    from configobj import ConfigObj, ConfigObjError
+
+    path = os.path.join(config_dir, "renewal", f"{name}.conf")
+    try:
+        conf = ConfigObj(path, file_error=True, encoding="utf-8", default_encoding="utf-8", interpolation=False)
+        return dict(conf.get("renewalparams", {}))
+    except (OSError, ConfigObjError, ValueError, TypeError):
+        return {}
 
 
 def every(config_dir: str) -> list[Lineage]:

@@ -40,6 +40,8 @@ class Job:
     :param before: the lineage's SPKI before this run may have issued a certificate, empty for a new lineage; None if it is not
         known.  A key that is another one now was made by this run, whatever its certificate's dates say.
     :param explicit: true for ``run`` and ``install``: add it to every server.
+    :param replaces: name of the lineage whose place it takes, on every server that serves that one; empty for none.
+    :param following: SPKI of the key that comes next, for the TLSA data; empty for none.
     """
 
     lineage: str
@@ -48,6 +50,8 @@ class Job:
     history: Callable[[], Sequence[tuple[str, datetime.datetime]]] = tuple
     explicit: bool = False
     before: Optional[str] = None
+    replaces: str = ""
+    following: str = ""
 
 
 @dataclass(frozen=True)
@@ -146,7 +150,7 @@ def make(
     :returns: None if the lineage is installed nowhere and is not to be.
     :raises Problem: something is wrong that must be mended first; nothing was changed.
     """
-    place = store.folder(home, job.options.store, job.lineage)
+    place = store.folder(home, job.options.store, job.lineage, job.replaces)
     was = state.load(place.state)
     views, targets, withdrawn, broken = _survey(servers, place, was, job)
     if not targets and not broken and not withdrawn:
@@ -168,7 +172,7 @@ def concerns(servers: Sequence[IMailServer], home: str, job: Job) -> bool:
 
     :raises Problem: as :func:`make`.
     """
-    place = store.folder(home, job.options.store, job.lineage)
+    place = store.folder(home, job.options.store, job.lineage, job.replaces)
     return any(_survey(servers, place, state.load(place.state), job)[1:])
 
 

@@ -101,7 +101,7 @@ def begin(host: Host, job: Job) -> Optional[Deployment]:
     :returns: None if the lineage is installed nowhere, or if all is true.
     :raises Problem: nothing was changed, or everything was put back.
     """
-    if not job.explicit and glance.settled(host.home, job.lineage):
+    if not (job.explicit or job.replaces) and glance.settled(host.home, job.lineage):
         return None
     # Asked without a lock: a lineage that is none of our business must not wait, nor leave a lock file.
     if not plan.concerns(host.servers, host.home, job):
@@ -273,6 +273,8 @@ class Deployment:
             signature = decided.signature + files.sign(pair)
             signature += tuple(entry for server in self.host.servers for entry in self._seen(server))
         self._record(frozenset(), frozenset(), frozenset(sick), signature)
+        if decided.job.replaces:
+            self._release(decided.job.replaces)
         was = decided.was
         return Report(
             plan=decided,
@@ -296,14 +298,17 @@ class Deployment:
         decided = self.plan
         seen = {answer.endpoint.port for answer in answers if answer.digest == decided.bundle.leaf}
         served = {port: [decided.bundle.spki] for port in seen if port != 25}
-        records = tlsa.records(decided.bundle.names, served)
-        for path, data in (
-            (decided.place.zone, tlsa.zone(decided.job.lineage, records, decided.bundle.names)),
-            (decided.place.json, tlsa.as_json(decided.job.lineage, records)),
-        ):
-            if files.read_if_there(path) != data:
-                files.write(path, data)
+        records = tlsa.records(decided.bundle.names, served, decided.job.following)
+        store.file_tlsa(decided.place, decided.job.lineage, records, decided.bundle.names)
         return records
+
+    def _release(self, former: str) -> None:
+        """The lineage whose place was taken is installed nowhere any more; its files stay."""
+        path = store.folder(self.host.home, "", former).state
+        record = state.load(path)
+        if record is not None:
+            gone = replace(record, servers=(), installing=(), reload=(), verify=(), settled=())
+            files.write(path, state.dump(gone))
 
     def _record(
         self,

@@ -2,7 +2,7 @@
 
 A record is made for what an endpoint serves and the lineage knows as its own: its present key, one of its archive, or one that
 we recorded.  The present key, where it is not served yet, comes as *next* beside those: a deploy hook runs before the servers
-have it.
+have it.  Where another lineage stands by, its key is the next one.
 
 Fails as a :class:`~certbot_dovecot.problems.Problem` if a server's configuration cannot be read; the filed data is then left
 as it was.
@@ -11,11 +11,15 @@ as it was.
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from collections.abc import Set as AbstractSet
 
 from certbot_dovecot import bundle as bundles
-from certbot_dovecot import commands, files, jobs, lineages, store
+from certbot_dovecot import commands, files, jobs, lineages, pairs, store
+from certbot_dovecot.commands import Runner
 from certbot_dovecot.dane import tlsa
 from certbot_dovecot.servers import discovery, probe
+from certbot_dovecot.servers.probe import Answer
 from certbot_dovecot.state import Options
 
 
@@ -26,19 +30,34 @@ def make(config_dir: str, name: str, chosen: Options) -> tuple[tuple[tlsa.Record
     :raises Problem: no such lineage, or a server's configuration cannot be read.
     """
     place = store.folder(jobs.home(config_dir), chosen.store, name)
-    names, current, known = _keys(config_dir, name, place)
-    served = _served(chosen, names, known)
-    made = tlsa.records(names, served, current)
+    names, following, known = _keys(config_dir, name, place)
+    made = tlsa.records(names, served(ask(chosen, names), known), following)
     with files.locked(f"{jobs.home(config_dir)}.lock"):
-        files.make_directory(place.path)
-        for path, data in ((place.zone, tlsa.zone(name, made, names)), (place.json, tlsa.as_json(name, made))):
-            if files.read_if_there(path) != data:
-                files.write(path, data)
+        store.file_tlsa(place, name, made, names)
     return made, names
 
 
+def ask(chosen: Options, names: Sequence[str], run: Runner = commands.run) -> tuple[Answer, ...]:
+    """What every endpoint of this host serves now to clients that ask for ``names``.
+
+    :raises Problem: a server's configuration cannot be read.
+    """
+    found = discovery.find(chosen.server_root, chosen.postfix_root, chosen.postfix_services, run)
+    endpoints = [one.endpoint for server in found.servers for one in server.look().served]
+    return probe.ask_all(endpoints, probe.sni_for(names), chosen.probe_timeout)
+
+
+def served(answers: Iterable[Answer], known: AbstractSet[str]) -> dict[int, list[str]]:
+    """Port to those of the SPKIs ``known`` that its endpoints serve; never port 25, which is not ours to speak for."""
+    ports: defaultdict[int, set[str]] = defaultdict(set)
+    for answer in answers:
+        if answer.spki in known and answer.endpoint.port != 25:
+            ports[answer.endpoint.port].add(str(answer.spki))
+    return {port: sorted(spkis) for port, spkis in sorted(ports.items())}
+
+
 def _keys(config_dir: str, name: str, place: store.Folder) -> tuple[tuple[str, ...], str, frozenset[str]]:
-    """Names, present key, and all keys of a lineage, or of a certificate from elsewhere that is in the store."""
+    """Names, next key, and all keys of a lineage, or of a certificate from elsewhere that is in the store."""
     record = jobs.remembered(config_dir, name)
     lineage = lineages.load(config_dir, name)
     recorded = frozenset(record.years) if record else frozenset()
@@ -48,16 +67,10 @@ def _keys(config_dir: str, name: str, place: store.Folder) -> tuple[tuple[str, .
     lineage = jobs.existing(config_dir, name)
     leaf = bundles.leaf_of(files.read(lineage.source.cert), lineage.source.cert)
     spki = bundles.spki_of(leaf)
-    return bundles.names_of(leaf), spki, recorded | {spki} | {old for old, _ in lineage.history()}
-
-
-def _served(chosen: Options, names: tuple[str, ...], known: frozenset[str]) -> dict[int, list[str]]:
-    """Port to the known keys that its endpoints serve, asked now; never port 25, which is not ours to speak for."""
-    found = discovery.find(chosen.server_root, chosen.postfix_root, chosen.postfix_services, commands.run)
-    endpoints = [served.endpoint for server in found.servers for served in server.look().served]
-    answers = probe.ask_all(endpoints, probe.sni_for(names), chosen.probe_timeout)
-    ports: defaultdict[int, set[str]] = defaultdict(set)
-    for answer in answers:
-        if answer.spki in known and answer.endpoint.port != 25:
-            ports[answer.endpoint.port].add(str(answer.spki))
-    return {port: sorted(spkis) for port, spkis in sorted(ports.items())}
+    known = recorded | {spki} | {old for old, _ in lineage.history()}
+    pair = pairs.find(config_dir, jobs.home(config_dir), name)
+    if pair is None or pair.standby is None or pair.serving.lineage.name != name:
+        # In a deploy hook, the key of a lineage may be one that the servers do not have yet.
+        return bundles.names_of(leaf), spki, known
+    following = pair.following()
+    return bundles.names_of(leaf), following.sha256 if following else "", known

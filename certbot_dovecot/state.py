@@ -35,6 +35,11 @@ class Options:
     :param key_rotation: ``annual`` or ``never``.
     :param probe_timeout: seconds.
     :param reuse_key: what was said with ``--reuse-key`` or ``--no-reuse-key``; None for nothing.
+    :param dane: ``auto``, or ``off``: published TLSA records do not matter.
+    :param resolver: a validating resolver, ``ADDRESS[:PORT]``; empty for the system's, if it is on loopback.
+    :param dane_floor: hours that the next key's record must stand at least before a switch.
+    :param publish_rfc2136: file of credentials for dynamic updates; empty for none.
+    :param publish_command: command line of a program that publishes; empty for none.
     """
 
     server_root: str = "/etc/dovecot"
@@ -44,6 +49,16 @@ class Options:
     key_rotation: str = "annual"
     probe_timeout: float = 10.0
     reuse_key: Optional[bool] = None
+    dane: str = "auto"
+    resolver: str = ""
+    dane_floor: float = 48.0
+    publish_rfc2136: str = ""
+    publish_command: str = ""
+
+    @property
+    def publishes(self) -> bool:
+        """Whether records are published by us."""
+        return self.dane != "off" and bool(self.publish_rfc2136 or self.publish_command)
 
 
 @dataclass(frozen=True)
@@ -137,8 +152,14 @@ def _options(raw: Mapping[str, Any]) -> Options:
         key_rotation=_text(raw["key_rotation"]),
         probe_timeout=float(raw["probe_timeout"]),
         reuse_key=raw["reuse_key"],
+        dane=_text(raw["dane"]),
+        resolver=_text(raw["resolver"]),
+        dane_floor=float(raw["dane_floor"]),
+        publish_rfc2136=_text(raw["publish_rfc2136"]),
+        publish_command=_text(raw["publish_command"]),
     )
-    if options.key_rotation not in ("annual", "never") or not isinstance(options.reuse_key, (bool, type(None))):
+    known = options.key_rotation in ("annual", "never") and options.dane in ("auto", "off")
+    if not known or not isinstance(options.reuse_key, (bool, type(None))):
         raise ValueError("an option that we never write")
     return options
 

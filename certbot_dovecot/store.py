@@ -13,12 +13,17 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from certbot_dovecot import files
-from certbot_dovecot.bundle import Bundle
+from certbot_dovecot.dane import tlsa
 from certbot_dovecot.files import Edit
 from certbot_dovecot.problems import FileProblem
+
+if TYPE_CHECKING:
+    from certbot_dovecot.bundle import Bundle
 
 #: How the folder of a certificate that is no lineage's ends.
 EXTERNAL = "-external"
@@ -32,10 +37,12 @@ class Folder:
 
     :param path: its folder, absolute.
     :param state: its ``state.json``, absolute.
+    :param former: folder of the lineage whose place it takes; empty for none.
     """
 
     path: str
     state: str
+    former: str = ""
 
     def cert(self, stem: str) -> str:
         """The combined certificate file of key ``stem``."""
@@ -56,23 +63,27 @@ class Folder:
         return os.path.join(self.path, "tlsa.json")
 
     def owns(self, path: str) -> bool:
-        """Whether ``path``, as a configuration names it, is a certificate or key of this folder."""
-        return os.path.dirname(os.path.normpath(path)) == os.path.normpath(self.path)
+        """Whether ``path``, as a configuration names it, is a certificate or key of this folder, or is to become one of it."""
+        folder = os.path.dirname(os.path.normpath(path))
+        return folder in (os.path.normpath(self.path), os.path.normpath(self.former or self.path))
 
     def is_another(self, path: str) -> bool:
         """Whether ``path`` is a certificate or key of another lineage's folder in the same store."""
         theirs = os.path.dirname(os.path.normpath(path))
-        ours = os.path.normpath(self.path)
-        return theirs != ours and os.path.dirname(theirs) == os.path.dirname(ours)
+        return not self.owns(path) and os.path.dirname(theirs) == os.path.dirname(os.path.normpath(self.path))
 
 
-def folder(home: str, store: str, lineage: str) -> Folder:
+def folder(home: str, store: str, lineage: str, former: str = "") -> Folder:
     """The folder of ``lineage``.
 
     :param home: ``CONFIG_DIR/dovecot``.
     :param store: ``--dovecot-store``; empty for ``home``.
+    :param former: name of the lineage whose place it takes; empty for none.
     """
-    return Folder(os.path.join(store or home, lineage), os.path.join(home, lineage, "state.json"))
+    place = store or home
+    return Folder(
+        os.path.join(place, lineage), os.path.join(home, lineage, "state.json"), os.path.join(place, former) if former else ""
+    )
 
 
 def lineages(home: str) -> list[str]:
@@ -109,6 +120,17 @@ def edits(place: Folder, stem: str, bundle: Bundle) -> tuple[Edit, ...]:
     wanted = (Edit(place.key(stem), None, bundle.key_pem, 0o600), Edit(place.cert(stem), None, bundle.combined, 0o644))
     found = [Edit(edit.path, files.read_if_there(edit.path), edit.new, edit.mode) for edit in wanted]
     return tuple(edit for edit in found if edit.old != edit.new)
+
+
+def file_tlsa(place: Folder, lineage: str, records: Sequence[tlsa.Record], names: Sequence[str]) -> None:
+    """Write ``tlsa.zone`` and ``tlsa.json``, where they change.
+
+    :raises FileProblem: they cannot be written.
+    """
+    for path, data in ((place.zone, tlsa.zone(lineage, records, names)), (place.json, tlsa.as_json(lineage, records))):
+        if files.read_if_there(path) != data:
+            files.make_directory(place.path)
+            files.write(path, data)
 
 
 def _spki(path: str) -> str:

@@ -14,12 +14,13 @@ from __future__ import annotations
 import ipaddress
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Optional
 
 from certbot_dovecot import files
-from certbot_dovecot.dane.answers import Data, Key
+from certbot_dovecot.dane.answers import Data, Key, Survey
 from certbot_dovecot.dane.rollover import MOST_RECORDS
 from certbot_dovecot.problems import ConfProblem
 
@@ -88,6 +89,47 @@ def wanted(keys: Iterable[Key], present: AbstractSet[Data], ours: AbstractSet[Da
     both = any((data.usage, data.selector, data.matching) == (3, 1, 2) for data in present - ours)
     digests = [(matching, key.digest(matching)) for key in known for matching in ((1, 2) if both else (1,))]
     return frozenset(Data(3, 1, matching, digest) for matching, digest in digests if digest)
+
+
+@dataclass(frozen=True)
+class Place:
+    """What belongs to one place in the DNS, at which one or more owner names stand (aliases lead to it, rule D15).
+
+    :param name: absolute.
+    :param owners: the owner names.
+    :param keys: every key that is served at one of their ports, and the next one.
+    :param present: every record that a name server gave.
+    :param dark: whether a port does not tell what it serves; then nothing changes here.
+    """
+
+    name: str
+    owners: tuple[str, ...]
+    keys: tuple[Key, ...] = ()
+    present: frozenset[Data] = frozenset()
+    dark: bool = False
+
+
+def places(
+    survey: Survey, served: Mapping[str, Optional[Iterable[Key]]], following: Optional[Key]
+) -> tuple[Place, ...]:
+    """Where records belong, and whose.
+
+    :param survey: tells where aliases lead.
+    :param served: owner name to those of our keys that are served at its port; None if that cannot be told.  An owner name that
+        is not in here is none of ours.
+    :param following: the key that comes next; None for none.
+    """
+    found: dict[str, Place] = {}
+    for owner in survey.owners:
+        if owner.name not in served:
+            continue
+        was, here = found.get(owner.place, Place(owner.place, ())), served[owner.name]
+        keys = dict.fromkeys([*was.keys, *(here or ())])
+        found[owner.place] = Place(
+            owner.place, (*was.owners, owner.name), tuple(keys), was.present | owner.published, was.dark or here is None
+        )
+    nexts = (following,) if following else ()
+    return tuple(replace(one, keys=tuple(dict.fromkeys([*one.keys, *nexts]))) if one.keys else one for one in found.values())
 
 
 def change(owner: str, keys: Iterable[Key], present: AbstractSet[Data], ours: AbstractSet[Data]) -> Change:

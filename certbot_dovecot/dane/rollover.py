@@ -12,8 +12,8 @@ the next key's record is published beside the current one, and the switch comes 
 * Right before the switch the DNS is asked again (D7).  On any doubt the key stays, and the renewal succeeds with it (R4).
 * Of every (usage, selector, matching type) in a set, one record matches what is served now and one what is served next (D2).
 
-A port that is not ours to configure (25, unless the admin says otherwise) is *guarded*: its owner name counts only if a record of
-one of our keys stands there, and then the key must stay, for what serves it would not be switched with the others (D13).
+A port that is not ours to configure (25, unless the admin says otherwise) is *guarded*: its owner name counts only if a record
+of one of our keys stands there, and then the key must stay, for what serves it would not be switched with the others (D13).
 
 What is not understood is doubt: a usage but 3, the selector 0 (its digests end with the certificate), a matching type but
 SHA2-256 and SHA2-512, digests of another length, sets of more than twelve records (D4).  A stale ``3 1 1`` that matches nothing

@@ -18,7 +18,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import dns.exception
+import dns.flags
 import dns.message
+import dns.opcode
 import dns.query
 import dns.rdatatype
 import dns.tsig
@@ -32,7 +34,7 @@ PRIMARY, SECONDARY, CACHE = "127.0.0.2", "127.0.0.3", "127.0.0.4"
 SIGNED, PLAIN, LAME = ("secure.test", "bogus.test"), "plain.test", "lame.test"
 ZONES = (*SIGNED, PLAIN, LAME)
 #: In every zone, at ``_25._tcp.mail``; its time to live, and that of a negative answer, seconds.
-RECORD, TTL, NEGATIVE = f"3 1 1 {'AB' * 32}", 7, 3
+RECORD, TTL, NEGATIVE = f"3 1 1 {'AB' * 32}", 3, 2
 _KEY = "lab."
 
 
@@ -57,6 +59,25 @@ class Names:
         answer = dns.query.tcp(change, PRIMARY, 5)
         if answer.rcode():
             raise Unavailable(f"the primary refuses an update of {zone}: {answer}")
+
+
+    def catch_up(self, seconds: float = 10) -> None:
+        """Let the secondary hear of what the primary has: a NOTIFY for each zone (RFC 1996), and wait until it has it.
+
+        And until the cache holds nothing older.
+        """
+        deadline = time.monotonic() + seconds
+        for zone in (zone for zone in ZONES if zone != LAME):
+            while _serial(PRIMARY, zone) != _serial(SECONDARY, zone):
+                if time.monotonic() > deadline:
+                    raise Unavailable(f"the secondary does not take {zone} from the primary")
+                notify = dns.message.make_query(zone, dns.rdatatype.SOA)
+                notify.set_opcode(dns.opcode.NOTIFY)
+                notify.flags |= dns.flags.AA
+                with contextlib.suppress(dns.exception.DNSException, OSError):
+                    dns.query.udp(notify, SECONDARY, 1, source=PRIMARY)
+                time.sleep(0.1)
+        time.sleep(TTL)
 
 
 @contextlib.contextmanager
@@ -192,6 +213,12 @@ def _wait_for(address: str, zone: str, signed: bool, place: str, seconds: float 
             with open(f"{place}/log", errors="replace") as log:
                 raise Unavailable(f"{address} does not serve {zone}: {answer}\n{log.read()[-3000:]}")
         time.sleep(0.02)
+
+
+def _serial(address: str, zone: str) -> object:
+    answer = _ask(address, zone, dns.rdatatype.SOA)
+    found = [rdata.serial for rrset in answer.answer for rdata in rrset if hasattr(rdata, "serial")] if answer else []
+    return found or address
 
 
 def _ask(address: str, name: str, kind: dns.rdatatype.RdataType):

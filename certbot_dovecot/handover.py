@@ -1,0 +1,301 @@
+"""The closed loop: what a ``certbot renew`` does for keys whose records are in the DNS, and the switch to the other key.
+
+:func:`tend` looks (:mod:`~certbot_dovecot.watch`), publishes (:mod:`~certbot_dovecot.publishing`), and switches if it is due
+and proven.  One change at a time (D8): the next record is added, and waited for; the servers switch; every endpoint is asked;
+only then does the old record go, and the lineage that was served takes a new key at its next renewal.
+
+The switch is an ordinary reconcile of the other lineage in place of the one that is served: checked before the first write,
+proven on the wire, put back if it fails.  What it is about to do is in the ledger before its first byte, so that a run after a
+kill finishes it before anything else.
+
+Whatever is doubtful leaves everything as it is, and is told at most once a day (R4, R6).  What fails is a
+:class:`~certbot_dovecot.problems.Problem`.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Optional
+
+from certbot_dovecot import jobs, publishing, reconcile, rotation, watch
+from certbot_dovecot.dane.publish import Change
+from certbot_dovecot.dane.rollover import Kind, Step
+from certbot_dovecot.ledger import Ledger, Turn
+from certbot_dovecot.pairs import Pair
+from certbot_dovecot.plan import Job
+from certbot_dovecot.problems import DeployProblem, Problem, ServerProblem
+from certbot_dovecot.publishing import Todo
+from certbot_dovecot.watch import Way
+
+#: How often an admin is told what stands in the way of a rotation that is due, and of one that is not due yet.
+DAY, MONTH = datetime.timedelta(days=1), datetime.timedelta(days=30)
+
+
+@dataclass(frozen=True)
+class Told:
+    """What came of it.
+
+    :param notes: what is good to know; ``-q`` hides it.
+    :param warnings: what an admin must know, also under ``-q`` (R6).
+    :param step: the step; None if nothing was looked at.
+    :param switched: whether the servers changed to the other key.
+    """
+
+    notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    step: Optional[Step] = None
+    switched: bool = False
+
+
+def tend(way: Way, name: str) -> Told:
+    """Do for the pair that lineage ``name`` is in what is to be done now; nothing if it is not time, or there is nothing.
+
+    :raises Problem: a switch or an update failed; it says what was left as it was.
+    """
+    pair = way.pair(name)
+    if pair is None or pair.options.dane == "off" or not (pair.standby or pair.options.publishes):
+        return Told()
+    finished = finish(way, pair)
+    if finished is not None:
+        pair = finished
+    elif not pair.ledger.due(way.clock()):
+        return Told()
+    told = _advance(way, pair)
+    return replace(told, switched=True) if finished is not None else told
+
+
+def roll(way: Way, name: str) -> Told:
+    """Switch to the standby if that is proven, whatever the year; else say what is missing.
+
+    :raises Problem: nobody stands by, or it failed.
+    """
+    pair = _with_standby(way, name)
+    return _advance(way, finish(way, pair) or pair, wanted=True)
+
+
+def roll_now(way: Way, name: str, reason: str) -> Told:
+    """Switch to the standby at once (D10), then take the old record out of the DNS.
+
+    :param reason: the admin's, for the record.
+    :raises Problem: nobody stands by, or the switch failed; then the servers serve what they did.
+    """
+    pair = _with_standby(way, name)
+    pair = finish(way, pair) or pair
+    lost = pair.serving.key().sha256
+    evidence, at = pair.ledger.evidence, way.clock()
+    pair = switch(way, pair, reason)
+    notes, warnings = [_switched(pair)], []
+    try:
+        seen = watch.look(way, pair)
+        places = watch.places(way, seen)
+        held = [place.name for place in places if any(data.digest == lost for data in place.present)]
+        pair, changes = publishing.publish_them(way, seen.pair, places)
+        places = publishing.after(places, changes)
+        notes += _published(changes)
+        seconds = max([seen.ttl, evidence.ttl if evidence else 0])
+        if held:
+            until = at + datetime.timedelta(seconds=seconds)
+            notes.append(
+                f"Caches may hold the record of the old key for {seconds} s after it is gone from the DNS, not before "
+                f"{until:%Y-%m-%d %H:%M} UTC; a sender with such a set accepts the old key too."
+            )
+        warnings += _by_hand(publishing.todo(pair, places))
+        if evidence is None or evidence.since is None:
+            warnings.append(
+                f"The record of the new key was not proven to be everywhere: senders that hold an older set defer their mail "
+                f"for up to {seconds} s."
+            )
+    except Problem as problem:
+        warnings.append(f"The servers serve the other key now, but the DNS is not up to date: {problem}")
+    return Told(tuple(notes), tuple(warnings), switched=True)
+
+
+def finish(way: Way, pair: Pair) -> Optional[Pair]:
+    """Finish a switch that was killed half way; None if there was none."""
+    if not pair.ledger.turning or pair.standby is None:
+        return None
+    return switch(way, pair, "finished after an interruption")
+
+
+def switch(way: Way, pair: Pair, reason: str) -> Pair:
+    """Bring the lineage that stands by to the servers, in place of the one that is served, and prove it.
+
+    :returns: the pair, the two having changed places.
+    :raises Problem: it must not be done, or could not be proven; the servers serve what they did, unless it says otherwise.
+    """
+    unfit = pair.unfit(way.clock())
+    if unfit or pair.standby is None:
+        raise Problem(
+            f"the servers cannot change to the standby: {unfit}",
+            where=pair.name,
+            left="The servers serve what they did",
+            todo="See certbot certificates; give both lineages the same names (certbot certonly --cert-name NAME -d ...)",
+        )
+    new = pair.standby.lineage
+    chosen = pair.options
+    job = Job(new.name, new.source, chosen, new.history, replaces=pair.serving.lineage.name)
+    turn = Turn(way.clock(), new.name, pair.standby.key().sha256, reason)
+    pair = watch.write_down(way, pair, lambda known: replace(known, turning=new.name))
+    try:
+        report = reconcile.converge(jobs.host(way.config_dir, chosen, way.run, way.checkpoint), job)
+    except DeployProblem as problem:
+        _settle(way, pair, turn, problem.kept)
+        raise
+    except Problem:
+        _settle(way, pair, turn, False)
+        raise
+    _settle(way, pair, turn, bool(report.answers))
+    if not report.answers:
+        raise ServerProblem(
+            f"no server names the files of {pair.serving.lineage.name}: there is nothing to switch",
+            where=pair.name,
+            left="Nothing was changed",
+            todo=f"Install it first: certbot install --installer dovecot --cert-name {pair.serving.lineage.name}",
+        )
+    return _find(way, pair.name)
+
+
+def _advance(way: Way, pair: Pair, wanted: bool = False) -> Told:
+    """Look, publish, switch if that is proven and due, and say what is to be said."""
+    seen = watch.look(way, pair, wanted)
+    places = watch.places(way, seen)
+    pair, changes = publishing.publish_them(way, seen.pair, places)
+    places = publishing.after(places, changes)
+    notes, step = _published(changes), seen.step
+    dark = any(place.dark for place in places)
+    due = wanted or rotation.is_due(pair.options.key_rotation, pair.since(), way.clock())
+    if pair.standby and not pair.standby.spent() and due and step.kind in (Kind.SWITCH, Kind.FREE):
+        stop = "an endpoint does not tell what it serves" if dark else _stop(way, pair)
+        if not stop:
+            pair = switch(way, pair, step.reason)
+            # D8: verified, so the old record may go.
+            places = watch.places(way, replace(seen, pair=pair))
+            pair, changes = publishing.publish_them(way, pair, places)
+            notes += [_switched(pair), *_published(changes)]
+            by_hand = _by_hand(publishing.todo(pair, publishing.after(places, changes)))
+            return Told(tuple(notes), tuple(by_hand), step, True)
+        step = Step(Kind.KEEP, stop, step.until)
+    return Told(tuple(notes), tuple(_say(way, pair, step, publishing.todo(pair, places), due)), step)
+
+
+def _stop(way: Way, pair: Pair) -> str:
+    """Why a switch that the DNS allows must not be done."""
+    try:
+        return pair.unfit(way.clock())
+    except Problem as problem:
+        return str(problem).rstrip(".")
+
+
+def _say(way: Way, pair: Pair, step: Step, todo: Todo, due: bool) -> list[str]:
+    """What an admin must know, and was not told lately."""
+    name = pair.name
+    if step.kind is Kind.KEEP and due:
+        sentences = [f"{name}: the rotation of the key is due, and the key stays: {step.reason}."]
+    elif step.kind is Kind.STANDBY and due and pair.standby is None:
+        sentences = [kept(name, step)]
+    elif todo.add and step.kind not in (Kind.KEEP, Kind.LOOK, Kind.FREE):
+        sentences = [f"{name}: {step.reason}. Add to the DNS:", *_indented(todo.add)]
+    elif todo.remove and step.kind is Kind.RETIRE:
+        sentences = [f"{name}: records of a key that is not served any more may go:", *_indented(todo.remove)]
+    elif step.kind is Kind.PUBLISH and due:
+        sentences = [f"{name}: the rotation of the key is due, and the key stays until the DNS has the next one: {step.reason}."]
+    else:
+        return []
+    topic = f"{step.kind.value} {pair.serving.lineage.name}"
+    if pair.ledger.quiet(topic, way.clock(), DAY if due else MONTH):
+        return []
+    watch.write_down(way, pair, lambda known: replace(known, said={**known.said, topic: way.clock()}))
+    return ["\n".join(sentences)]
+
+
+def kept(name: str, step: Step) -> str:
+    """Why the key of a lineage stays at a new year, and what to do."""
+    if step.kind is Kind.STANDBY:
+        return (
+            f"{name}: the year's new key waits, the renewal goes on with the old one: {step.reason}. "
+            f"To make the rotation safe: certbot-dovecot standby {name}"
+        )
+    return (
+        f"{name}: the year's new key waits, the renewal goes on with the old one: {step.reason}. "
+        "If no TLSA records are published for its hosts: --dovecot-dane off"
+    )
+
+
+def said_new(name: str, step: Step) -> str:
+    """What the admin must know who asks for a new key while records of the present one are published."""
+    return (
+        f"{name}: the key changes, as you say, while TLSA records of the present one may be in the DNS: {step.reason}. "
+        "Add the new key's record now (certbot-dovecot tlsa shows it); until it is everywhere, senders that check DANE do not "
+        f"deliver. certbot-dovecot rollover {name} --now changes to a key whose record is published already."
+    )
+
+
+def _settle(way: Way, pair: Pair, turn: Turn, turned: bool) -> None:
+    """The switch is over, for good or not."""
+
+    def change(known: Ledger) -> Ledger:
+        return known.turned(turn) if turned else replace(known, turning="")
+
+    watch.write_down(way, pair, change)
+
+
+def _with_standby(way: Way, name: str) -> Pair:
+    pair = _find(way, name)
+    if pair.standby is None:
+        raise Problem(
+            "no lineage stands by for it",
+            where=name,
+            left="The servers serve what they did",
+            todo=f"Make one: certbot-dovecot standby {pair.name}. If the key is lost, replace it now: certbot renew --cert-name"
+            f" {name} --force-renewal --new-key, and its TLSA records in the DNS",
+        )
+    if pair.standby.spent():
+        raise Problem(
+            f"the key of {pair.standby.lineage.name} was served before, and is not replaced yet",
+            where=name,
+            left="The servers serve what they did",
+            todo=f"Renew it first: certbot renew --cert-name {pair.standby.lineage.name} --force-renewal",
+        )
+    return pair
+
+
+def _find(way: Way, name: str) -> Pair:
+    """The pair, as the files say now.
+
+    :raises Problem: there is no such lineage.
+    """
+    pair = way.pair(name)
+    if pair is None:
+        raise jobs.missing(way.config_dir, name)
+    return pair
+
+
+def _switched(pair: Pair) -> str:
+    last = pair.ledger.turns[-1]
+    return f"{pair.name}: the servers serve the key of {last.to} now (3 1 1 {last.spki})."
+
+
+def _published(changes: Sequence[Change]) -> list[str]:
+    said = []
+    for change in changes:
+        said += [f"Published at {change.owner}: + {data}" for data in sorted(change.add)]
+        said += [f"Published at {change.owner}: - {data}" for data in sorted(change.delete)]
+    return said
+
+
+def _by_hand(todo: Todo) -> list[str]:
+    said = []
+    if todo.add:
+        said.append("\n".join(["Add to the DNS:", *_indented(todo.add)]))
+    if todo.remove:
+        head = "Records of a key that is not served any more; remove them from the DNS:"
+        said.append("\n".join([head, *_indented(todo.remove)]))
+    return said
+
+
+def _indented(lines: Sequence[str]) -> list[str]:
+    return [f"  {line}" for line in lines]
+
+

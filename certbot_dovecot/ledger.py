@@ -1,0 +1,262 @@
+"""``dane.json``: what we know of a lineage's keys in the DNS, and of the lineage that stands by for it.
+
+It lies beside ``state.json`` in a file of its own, because a reconcile writes that one while it holds what it read, and the two
+have nothing to say to each other.  A lineage that stands by has one too, which only says for whom (``first``); everything else
+is in the record of the first lineage, also after the two have changed places.
+
+What the DNS said at the last look is filed in ``survey.json``, as evidence; only :func:`survey_of` reads it.
+
+Small and light, because a ``certbot renew`` with nothing due reads it.  Fails as a
+:class:`~certbot_dovecot.problems.StateProblem` if a file is not what we write; it is never overwritten then.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Optional
+
+from certbot_dovecot import files
+from certbot_dovecot.dane.answers import Data, Outcome, Owner, Seen, Survey, Validity
+from certbot_dovecot.dane.rollover import Evidence
+from certbot_dovecot.files import Signature
+from certbot_dovecot.problems import StateProblem
+from certbot_dovecot.store import Folder
+
+FORMAT = 1
+#: The DNS is asked this often while nothing changes (R8).
+EVERY = datetime.timedelta(hours=6)
+#: How many switches are remembered.
+_TURNS = 20
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One switch from one lineage's key to the other's.
+
+    :param at: UTC.
+    :param to: name of the lineage that is served since.
+    :param spki: its key.
+    :param reason: in words.
+    """
+
+    at: datetime.datetime
+    to: str
+    spki: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """The record.
+
+    :param first: for a lineage that was made to stand by: for whom; everything else is empty then.
+    :param standby: name of the lineage that was made to stand by; empty for none.
+    :param turning: name of the lineage that the servers are being switched to; empty but after a kill.
+    :param turns: the switches so far, oldest first.
+    :param asked: when the DNS was asked last, UTC.
+    :param signature: of the files that the last look was about.
+    :param evidence: what all surveys amount to.
+    :param ours: (owner name where it stands, data) of every record that we put into the DNS.
+    :param said: what was said to the admin, and when.
+    """
+
+    first: str = ""
+    standby: str = ""
+    turning: str = ""
+    turns: tuple[Turn, ...] = ()
+    asked: Optional[datetime.datetime] = None
+    signature: Signature = ()
+    evidence: Optional[Evidence] = None
+    ours: frozenset[tuple[str, Data]] = frozenset()
+    said: Mapping[str, datetime.datetime] = field(default_factory=dict)
+
+    def at(self, owner: str) -> frozenset[Data]:
+        """What we put there."""
+        return frozenset(data for name, data in self.ours if name == owner)
+
+    def turned(self, turn: Turn) -> Ledger:
+        """With one switch more, which is not under way any longer; evidence for the former pair of keys is none."""
+        return replace(self, turns=(*self.turns, turn)[-_TURNS:], turning="", evidence=None, asked=None)
+
+    def quiet(self, topic: str, now: datetime.datetime, pause: datetime.timedelta) -> bool:
+        """Whether something was said within ``pause``; a clock that ran backwards does not silence anything."""
+        said = self.said.get(topic)
+        return said is not None and datetime.timedelta(0) <= now - said < pause
+
+    def due(self, now: datetime.datetime) -> bool:
+        """Whether the DNS is to be asked: it is some time ago, or what it is asked about has changed."""
+        if self.turning or self.asked is None or not files.unchanged(self.signature):
+            return True
+        return not datetime.timedelta(0) <= now - self.asked < EVERY
+
+
+def path_of(place: Folder) -> str:
+    """Where the record of a lineage is."""
+    return os.path.join(os.path.dirname(place.state), "dane.json")
+
+
+def load(place: Folder) -> Optional[Ledger]:
+    """The record, or None if there is none.
+
+    :raises StateProblem: it is not one that this version can read.
+    :raises FileProblem: it cannot be read.
+    """
+    path = path_of(place)
+    data = files.read_if_there(path)
+    return None if data is None else parse(data, path)
+
+
+def save(place: Folder, ledger: Ledger) -> None:
+    """Write the record, if it changed.
+
+    :raises FileProblem: it cannot be written.
+    """
+    path, data = path_of(place), dump(ledger)
+    if files.read_if_there(path) != data:
+        files.make_directory(os.path.dirname(path))
+        files.write(path, data)
+
+
+def forget(place: Folder) -> None:
+    """Remove the record and the survey."""
+    for path in (path_of(place), _survey_path(place)):
+        if os.path.lexists(path):
+            files.remove(path)
+
+
+def parse(data: bytes, path: str) -> Ledger:
+    """The record in ``data``; pure.
+
+    :param path: for messages.
+    :raises StateProblem: rubbish, or from another version.
+    """
+    try:
+        raw = json.loads(data)
+        if raw.pop("format") != FORMAT:
+            raise ValueError("another format")
+        evidence = raw["evidence"]
+        return Ledger(
+            first=_text(raw["first"]),
+            standby=_text(raw["standby"]),
+            turning=_text(raw["turning"]),
+            turns=tuple(Turn(_time(at), _text(to), _text(spki), _text(why)) for at, to, spki, why in raw["turns"]),
+            asked=None if raw["asked"] is None else _time(raw["asked"]),
+            signature=tuple((_text(p), int(m), int(s), int(i)) for p, m, s, i in raw["signature"]),
+            evidence=None if evidence is None else _evidence(evidence),
+            ours=frozenset((_text(owner), _data(one)) for owner, one in raw["ours"]),
+            said={_text(topic): _time(when) for topic, when in raw["said"].items()},
+        )
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as exc:
+        raise StateProblem(
+            "this record is damaged, or of another version of certbot-dovecot",
+            where=path,
+            left="Nothing was changed, and every key stays",
+            todo="Move it away, then run certbot-dovecot standby again for that lineage",
+        ) from exc
+
+
+def dump(ledger: Ledger) -> bytes:
+    """The bytes of ``dane.json``."""
+    evidence = ledger.evidence
+    raw = {
+        "format": FORMAT,
+        "first": ledger.first,
+        "standby": ledger.standby,
+        "turning": ledger.turning,
+        "turns": [(turn.at.isoformat(), turn.to, turn.spki, turn.reason) for turn in ledger.turns],
+        "asked": ledger.asked.isoformat() if ledger.asked else None,
+        "signature": ledger.signature,
+        "evidence": evidence
+        and {
+            "current": evidence.current,
+            "following": evidence.following,
+            "owners": sorted(evidence.owners),
+            "since": evidence.since.isoformat() if evidence.since else None,
+            "ttl": evidence.ttl,
+        },
+        "ours": sorted((owner, str(data)) for owner, data in ledger.ours),
+        "said": {topic: when.isoformat() for topic, when in ledger.said.items()},
+    }
+    return (json.dumps(raw, indent=1, sort_keys=True) + "\n").encode()
+
+
+def file_survey(place: Folder, survey: Survey) -> None:
+    """Keep a survey as evidence.
+
+    :raises FileProblem: it cannot be written.
+    """
+    files.write(_survey_path(place), (json.dumps(asdict(survey), default=_plain, indent=1) + "\n").encode())
+
+
+def survey_of(place: Folder) -> Optional[Survey]:
+    """The survey that was filed last, or None.
+
+    :raises StateProblem: it is not one.
+    """
+    path = _survey_path(place)
+    data = files.read_if_there(path)
+    if data is None:
+        return None
+    try:
+        raw = json.loads(data)
+        return Survey(_time(raw["at"]), tuple(map(_owner, raw["owners"])), tuple(map(_text, raw["notes"])))
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as exc:
+        raise StateProblem("this is not a survey that we filed", where=path, todo="Remove it") from exc
+
+
+def _survey_path(place: Folder) -> str:
+    return os.path.join(os.path.dirname(place.state), "survey.json")
+
+
+def _plain(value: object) -> object:
+    """What JSON has no type for."""
+    if isinstance(value, datetime.datetime):
+        return value.isoformat()
+    if isinstance(value, (frozenset, set)):
+        return sorted(map(str, value))
+    return value.value if isinstance(value, (Outcome, Validity)) else str(value)
+
+
+def _owner(raw: Mapping[str, Any]) -> Owner:
+    seen = (
+        Seen(_text(one["server"]), Outcome(one["outcome"]), _set(one["records"]), int(one["ttl"]), bool(one["signed"]))
+        for one in raw["seen"]
+    )
+    return Owner(_text(raw["name"]), tuple(seen), Validity(raw["validity"]), _set(raw["resolved"]), _text(raw["target"]))
+
+
+def _set(raw: Iterable[object]) -> frozenset[Data]:
+    return frozenset(map(_data, raw))
+
+
+def _data(raw: object) -> Data:
+    usage, selector, matching, digest = _text(raw).split(" ")
+    return Data(int(usage), int(selector), int(matching), digest)
+
+
+def _evidence(raw: Mapping[str, Any]) -> Evidence:
+    since = raw["since"]
+    return Evidence(
+        _text(raw["current"]),
+        _text(raw["following"]),
+        frozenset(map(_text, raw["owners"])),
+        None if since is None else _time(since),
+        int(raw["ttl"]),
+    )
+
+
+def _time(raw: object) -> datetime.datetime:
+    found = datetime.datetime.fromisoformat(_text(raw))
+    if found.tzinfo is None:
+        raise ValueError("a time without a zone")
+    return found
+
+
+def _text(raw: object) -> str:
+    if not isinstance(raw, str):
+        raise TypeError("not a text")
+    return raw

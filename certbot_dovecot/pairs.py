@@ -1,0 +1,172 @@
+"""Two lineages for the same names: the one that is served, and the one that stands by with a key of its own.
+
+The second one is plain certbot's (``certbot-dovecot standby``, or ``certbot run --dovecot-standby-for``); that the two belong
+together is in our record (:mod:`~certbot_dovecot.ledger`), and which of them is served is what the record of the installation
+says.  After a switch they have changed places, and the pair keeps the name of the first.
+
+Nothing is written here.  Fails as a :class:`~certbot_dovecot.problems.Problem` if a record cannot be read.
+"""
+
+from __future__ import annotations
+
+import datetime
+from dataclasses import dataclass
+from typing import Optional
+
+from certbot_dovecot import bundle as bundles
+from certbot_dovecot import files, ledger, lineages, rotation, state, store
+from certbot_dovecot.dane.answers import Key
+from certbot_dovecot.ledger import Ledger
+from certbot_dovecot.lineages import Lineage
+from certbot_dovecot.rotation import Role
+from certbot_dovecot.state import Options, State
+from certbot_dovecot.store import Folder
+
+
+@dataclass(frozen=True)
+class Member:
+    """One of the two, or the only one.
+
+    :param record: what we know of its installation; None if it never was installed.
+    """
+
+    lineage: Lineage
+    record: Optional[State]
+
+    @property
+    def installed(self) -> bool:
+        """Whether a server serves it, or is about to."""
+        return self.record is not None and bool(self.record.servers or self.record.installing)
+
+    def key(self) -> Key:
+        """Its public key.
+
+        :raises Problem: the leaf cannot be read.
+        """
+        path = self.lineage.source.cert
+        return Key(*bundles.digests_of(bundles.leaf_of(files.read(path), path)))
+
+    def spent(self) -> bool:
+        """Whether its key was served before, and must not be the next one.
+
+        :raises Problem: the leaf cannot be read.
+        """
+        served = self.record.spki if self.record else ""
+        return rotation.role_of(self.key().sha256, served, serving=False) is Role.SPENT
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A lineage with the one that stands by for it, if there is one.
+
+    :param name: of the first lineage; the ledger is its.
+    :param place: where the ledger is.
+    :param ledger: what we know of the keys in the DNS.
+    :param serving: the one that the servers serve.
+    :param standby: the other one; None if there is none.
+    """
+
+    name: str
+    place: Folder
+    ledger: Ledger
+    serving: Member
+    standby: Optional[Member] = None
+
+    @property
+    def options(self) -> Options:
+        """What the admin chose for what is served."""
+        return self.serving.record.options if self.serving.record else Options()
+
+    def following(self) -> Optional[Key]:
+        """The key that comes next; None if nobody stands by, or with a spent key.
+
+        :raises Problem: a leaf cannot be read.
+        """
+        if self.standby is None or self.standby.spent():
+            return None
+        return self.standby.key()
+
+    def retired(self) -> tuple[Key, ...]:
+        """Every key that we know and that is neither served nor next.
+
+        :raises Problem: a leaf cannot be read.
+        """
+        members = [member for member in (self.serving, self.standby) if member]
+        known = {spki for member in members if member.record for spki in member.record.years}
+        known |= {spki for member in members for spki, _ in member.lineage.history()}
+        following = self.following()
+        alive = {self.serving.key().sha256, following.sha256 if following else ""}
+        return tuple(Key(spki) for spki in sorted(known - alive))
+
+    def unfit(self, now: datetime.datetime) -> str:
+        """Why the servers must not change to the one that stands by, in words; empty if they may.
+
+        Its bundle is checked as any other before it is written; here is what concerns the two of them.
+
+        :raises Problem: a leaf cannot be read.
+        """
+        if self.standby is None:
+            return "no lineage stands by for it"
+        here, there = self.serving.lineage.names(), self.standby.lineage.names()
+        if here != there:
+            differ = ", ".join(sorted(here ^ there))
+            return f"{self.serving.lineage.name} and {self.standby.lineage.name} have not the same names ({differ})"
+        bundles.read(self.standby.lineage.source, now)
+        return ""
+
+    def since(self) -> Optional[int]:
+        """The year since which the key that is served is served; None if that cannot be told.
+
+        :raises Problem: a leaf cannot be read.
+        """
+        if self.ledger.turns:
+            return self.ledger.turns[-1].at.year
+        record, lineage = self.serving.record, self.serving.lineage
+        return rotation.year_of(self.serving.key().sha256, record.years if record else {}, lineage.history())
+
+
+def first_of(home: str, name: str) -> str:
+    """The first of the two that ``name`` is one of; ``name`` itself if it is alone.
+
+    :param home: ``CONFIG_DIR/dovecot``.
+    """
+    found = ledger.load(store.folder(home, "", name))
+    return found.first or name if found else name
+
+
+def find(config_dir: str, home: str, name: str) -> Optional[Pair]:
+    """The pair that the lineage ``name`` is in; with nobody standing by if it is alone.
+
+    :param home: ``CONFIG_DIR/dovecot``.
+    :returns: None if there is no such lineage.
+    :raises StateProblem: a record cannot be read.
+    """
+    first = first_of(home, name)
+    place = store.folder(home, "", first)
+    known = ledger.load(place) or Ledger()
+    one, other = _member(config_dir, home, first), _member(config_dir, home, known.standby) if known.standby else None
+    if one is None or (other is not None and _serves(known, one, other)):
+        one, other = other, one
+    return None if one is None else Pair(first, place, known, one, other)
+
+
+def partner(home: str, name: str) -> str:
+    """The other lineage of the pair that ``name`` is in; empty if it is alone."""
+    first = first_of(home, name)
+    known = ledger.load(store.folder(home, "", first))
+    if known is None or not known.standby:
+        return ""
+    return known.standby if name == first else first
+
+
+def _serves(known: Ledger, one: Member, other: Member) -> bool:
+    """Whether the second of the two is the one that is served."""
+    if known.turning:
+        # Half way: the rest of the servers follows.
+        return known.turning == one.lineage.name
+    return other.installed and not one.installed
+
+
+def _member(config_dir: str, home: str, name: str) -> Optional[Member]:
+    lineage = lineages.load(config_dir, name)
+    return None if lineage is None else Member(lineage, state.load(store.folder(home, "", name).state))

@@ -1,0 +1,159 @@
+"""Bring the records that should stand in the DNS into it, the way the admin chose.
+
+By dynamic update (``--dovecot-publish-rfc2136``), by a program of the admin's (``--dovecot-publish-command``), or not at all,
+which is the default: then :func:`todo` says which lines are to be added and which may go.
+
+Only the difference is sent, and only records that the ledger calls ours are deleted.  A record is called ours before it is
+sent, and no longer after its deletion was taken: a kill in between leaves a record that may be deleted later, never one that
+is forgotten.  Where a port does not tell what it serves, nothing changes.
+
+Fails as a :class:`~certbot_dovecot.problems.Problem`; what was published before stays, and the next run does the rest.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from certbot_dovecot import watch
+from certbot_dovecot.commands import Command
+from certbot_dovecot.dane import publish, tlsa
+from certbot_dovecot.dane.answers import Data
+from certbot_dovecot.dane.publish import Change, Place
+from certbot_dovecot.ledger import Ledger
+from certbot_dovecot.pairs import Pair
+from certbot_dovecot.problems import Problem, ServerProblem
+from certbot_dovecot.watch import Way
+
+#: Seconds that the admin's program may take.
+SECONDS = 120.0
+
+
+@dataclass(frozen=True)
+class Todo:
+    """What an admin has to do by hand.
+
+    :param add: zone-file lines to be added.
+    :param remove: zone-file lines that may go.
+    """
+
+    add: tuple[str, ...] = ()
+    remove: tuple[str, ...] = ()
+
+
+def publish_them(way: Way, pair: Pair, places: Sequence[Place]) -> tuple[Pair, tuple[Change, ...]]:
+    """Publish, if the admin chose a way to.
+
+    :returns: the pair with its ledger as it is then, and what was changed.
+    :raises Problem: as the module says.
+    """
+    chosen = pair.options
+    if not chosen.publishes:
+        return pair, ()
+    places = [place for place in places if not place.dark]
+    if chosen.publish_rfc2136:
+        return _by_update(way, pair, places)
+    return _by_command(way, pair, places)
+
+
+def after(places: Sequence[Place], changes: Sequence[Change]) -> tuple[Place, ...]:
+    """The places with what was changed at them."""
+    made = {change.owner: change for change in changes}
+    return tuple(
+        replace(one, present=(one.present - made[one.name].delete) | made[one.name].add) if one.name in made else one
+        for one in places
+    )
+
+
+def todo(pair: Pair, places: Sequence[Place]) -> Todo:
+    """What is missing in the DNS, and what may go, that is not ours to delete."""
+    retired = {key.sha256 for key in pair.retired()}
+    add, remove = [], []
+    for place in places:
+        if place.dark:
+            continue
+        change = publish.change(place.name, place.keys, place.present, pair.ledger.at(place.name))
+        add += [] if pair.options.publishes else _lines(place.name, change.add)
+        remove += _lines(place.name, (data for data in place.present - change.delete if data.digest in retired))
+    return Todo(tuple(add), tuple(remove))
+
+
+def lines_of(places: Sequence[Place], spki: str) -> tuple[str, ...]:
+    """The zone-file lines of one key that stand in the DNS."""
+    return tuple(line for one in places for line in _lines(one.name, (data for data in one.present if data.digest == spki)))
+
+
+def _lines(name: str, records: Iterable[Data]) -> list[str]:
+    return [f"{name} {tlsa.TTL} IN TLSA {data}" for data in sorted(records)]
+
+
+def _by_update(way: Way, pair: Pair, places: Sequence[Place]) -> tuple[Pair, tuple[Change, ...]]:
+    """One update a place."""
+    from certbot_dovecot.dane.update import Primary
+
+    primary, made = Primary(publish.credentials(pair.options.publish_rfc2136)), []
+    for place in places:
+
+        def before(change: Change) -> None:
+            nonlocal pair
+            pair = _call_ours(way, pair, change)
+
+        change = primary.publish(place.name, place.keys, pair.ledger.at(place.name), before)
+        if not change.idle:
+            pair = _call_theirs(way, pair, change)
+            made.append(change)
+    return pair, tuple(made)
+
+
+def _by_command(way: Way, pair: Pair, places: Sequence[Place]) -> tuple[Pair, tuple[Change, ...]]:
+    """One call for all, computed from what the name servers said."""
+    changes = [publish.change(one.name, one.keys, one.present, pair.ledger.at(one.name)) for one in places]
+    changes = [change for change in changes if not change.idle]
+    command = pair.options.publish_command
+    crowded = next((change for change in changes if change.crowded), None)
+    if crowded:
+        raise Problem(
+            f"{crowded.owner} would have {len(crowded.after)} TLSA records, which is more than some senders can take",
+            left="Nothing was published",
+            todo="Remove the records of keys that are not served any more",
+        )
+    if not changes:
+        return pair, ()
+    try:
+        argv = shlex.split(command)
+    except ValueError as exc:
+        raise Problem(
+            f"--dovecot-publish-command cannot be read: {exc}", left="Nothing was published", todo="Mend its quotes"
+        ) from exc
+    for change in changes:
+        pair = _call_ours(way, pair, change)
+    done = way.run(Command(argv, seconds=SECONDS, given=publish.document(changes, tlsa.TTL)))
+    if done.code:
+        raise ServerProblem(
+            f"it ended with exit code {done.code} ({done.message or 'it said nothing'})",
+            where=command,
+            left="It is not known whether it published anything; the next certbot renew that asks the DNS calls it again",
+            todo="Run it by hand with the JSON of the documentation on its standard input",
+        )
+    for change in changes:
+        pair = _call_theirs(way, pair, change)
+    return pair, tuple(changes)
+
+
+def _call_ours(way: Way, pair: Pair, change: Change) -> Pair:
+    """What is about to be added is ours."""
+    added = {(change.owner, data) for data in change.add}
+    return _keep(way, pair, pair.ledger.ours | added)
+
+
+def _call_theirs(way: Way, pair: Pair, change: Change) -> Pair:
+    """What was deleted is ours no longer."""
+    return _keep(way, pair, pair.ledger.ours - {(change.owner, data) for data in change.delete})
+
+
+def _keep(way: Way, pair: Pair, ours: frozenset[tuple[str, Data]]) -> Pair:
+    def change(known: Ledger) -> Ledger:
+        return replace(known, ours=ours)
+
+    return pair if ours == pair.ledger.ours else watch.write_down(way, pair, change)

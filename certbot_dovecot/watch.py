@@ -1,0 +1,228 @@
+"""A look at what the DNS says of a lineage's keys, and what it means.
+
+Which owner names: ``_port._tcp.host`` for every host name of the certificate and every port whose configuration names its
+files (D12, D14); and port 25 of these hosts, *guarded* where it is not ours (:func:`certbot_dovecot.dane.rollover.relevant`): a
+``main.cf`` that names the lineage's own files must not lose its record either.  Behind a wildcard are the hosts that the
+servers and the system call themselves; if none of them fits, nobody knows where records may stand, and the key stays.
+
+A look is noted in the ledger (:mod:`~certbot_dovecot.ledger`), with the evidence, and the survey is filed; deciding is
+:func:`certbot_dovecot.dane.rollover.decide`'s part.  No look changes anything else.
+
+What the DNS does is never a failure here, but a reason to keep the key.  Fails as a
+:class:`~certbot_dovecot.problems.Problem` if a server's configuration, a lineage or a record cannot be read.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Callable, Optional
+
+from certbot_dovecot import files, jobs, ledger, pairs, records, rotation, store
+from certbot_dovecot.commands import Runner
+from certbot_dovecot.dane import publish, rollover, tlsa
+from certbot_dovecot.dane.answers import Key, Survey
+from certbot_dovecot.dane.publish import Place
+from certbot_dovecot.dane.rollover import Kind, Step
+from certbot_dovecot.ledger import Ledger
+from certbot_dovecot.pairs import Pair
+from certbot_dovecot.problems import ConfProblem
+from certbot_dovecot.servers import discovery, probe
+from certbot_dovecot.servers.dovecot_view import name_matches
+from certbot_dovecot.state import Options
+from certbot_dovecot.transaction import Checkpoint
+
+#: Asks the DNS for owner names: the real one is :func:`ask_dns`.
+Ask = Callable[[Options, Sequence[str]], Survey]
+
+
+@dataclass(frozen=True)
+class Way:
+    """What a look and a switch work with, passed in by a door.
+
+    :param config_dir: certbot's.
+    :param clock: now, UTC.
+    :param run: runs commands.
+    :param checkpoint: keeps configuration files for ``certbot rollback``.
+    :param ask: asks the DNS.
+    """
+
+    config_dir: str
+    clock: Callable[[], datetime.datetime]
+    run: Runner
+    checkpoint: Checkpoint
+    ask: Ask
+
+    @property
+    def home(self) -> str:
+        """``CONFIG_DIR/dovecot``."""
+        return jobs.home(self.config_dir)
+
+    def pair(self, name: str) -> Optional[Pair]:
+        """The pair that lineage ``name`` is in; None if there is no such lineage.
+
+        :raises StateProblem: a record cannot be read.
+        """
+        return pairs.find(self.config_dir, self.home, name)
+
+
+@dataclass(frozen=True)
+class Look:
+    """What was seen.
+
+    :param pair: with the ledger as it is after the look.
+    :param survey: what is relevant of it.
+    :param step: what it means.
+    :param ports: owner name to port, of the ports that are ours.
+    """
+
+    pair: Pair
+    survey: Survey
+    step: Step
+    ports: Mapping[str, int]
+
+    @property
+    def ttl(self) -> int:
+        """The longest that a cache may hold one of these sets, seconds."""
+        known = self.pair.ledger.evidence.ttl if self.pair.ledger.evidence else 0
+        return max([known, *(seen.ttl for owner in self.survey.owners for seen in owner.seen)])
+
+
+def ask_dns(chosen: Options, owners: Sequence[str]) -> Survey:
+    """Ask the DNS of real life.
+
+    :raises ConfProblem: ``--dovecot-resolver`` is no address.
+    """
+    from certbot_dovecot.dane import survey
+
+    try:
+        by = survey.resolver(chosen.resolver)
+    except ValueError as exc:
+        raise ConfProblem(
+            f"--dovecot-resolver is no address: {chosen.resolver}",
+            left="The DNS was not asked, and the key stays",
+            todo="Give it as ADDRESS, ADDRESS:PORT or [ADDRESS]:PORT",
+        ) from exc
+    return survey.make(owners, by, jobs.now, survey.routes_ipv6())
+
+
+def look(way: Way, pair: Pair, wanted: bool = False) -> Look:
+    """Ask the DNS, take a note, and say what it means.
+
+    :param wanted: a switch is wanted, whatever the year.
+    :raises Problem: as the module says.
+    """
+    chosen, names = pair.options, sorted(pair.serving.lineage.names())
+    signature = files.sign(_watched(way.home, pair))
+    hosts, unknown = _hosts(way, chosen, names)
+    ports = {f"_{port}._tcp.{host}.": port for port in _ports(way, pair, names) for host in hosts}
+    guarded = frozenset(f"_25._tcp.{host}." for host in hosts) - ports.keys()
+    said = way.ask(chosen, [*ports, *sorted(guarded)])
+    current, following, retired = pair.serving.key(), pair.following(), pair.retired()
+    relevant = rollover.relevant(said, guarded, [key for key in (current, following) if key])
+    known = _note(way, pair, said, relevant, current, following, signature)
+    now = way.clock()
+    due = wanted or rotation.is_due(chosen.key_rotation, pair.since(), now)
+    floor = datetime.timedelta(hours=chosen.dane_floor)
+    step = rollover.decide(relevant, known.evidence, current, following, now, floor, due, retired, guarded)
+    deployed = pair.serving.record.spki if pair.serving.record else ""
+    if unknown and step.kind is not Kind.KEEP:
+        step = Step(Kind.KEEP, f"no host is known that {unknown} stands for (Postfix's myhostname, or this host's own name)")
+    elif deployed not in ("", current.sha256):
+        step = Step(Kind.KEEP, f"the servers do not have the present key of {pair.serving.lineage.name} yet")
+    return Look(replace(pair, ledger=known), relevant, step, ports)
+
+
+def places(way: Way, seen: Look) -> tuple[Place, ...]:
+    """Ask every endpoint what it serves now, and say which records belong where (R5); files ``tlsa.zone``, too.
+
+    :raises Problem: a server's configuration cannot be read.
+    """
+    pair, chosen = seen.pair, seen.pair.options
+    names, following = sorted(pair.serving.lineage.names()), pair.following()
+    answers = records.ask(chosen, names, way.run)
+    known = {key.sha256: key for key in (*pair.retired(), pair.serving.key(), following) if key}
+    dark = {answer.endpoint.port for answer in answers if answer.leaf is None}
+    by_port: dict[int, list[Key]] = {}
+    for answer in answers:
+        by_port.setdefault(answer.endpoint.port, []).extend(known[spki] for spki in (answer.spki,) if spki in known)
+    served = {
+        owner: None if port in dark else dict.fromkeys(by_port.get(port, ())) for owner, port in seen.ports.items()
+    }
+    name = pair.serving.lineage.name
+    place = store.folder(way.home, chosen.store, name)
+    if not dark:
+        made = tlsa.records(names, records.served(answers, known.keys()), following.sha256 if following else "")
+        with files.locked(f"{way.home}.lock"):
+            store.file_tlsa(place, name, made, names)
+    return publish.places(seen.survey, served, following)
+
+
+def write_down(way: Way, pair: Pair, change: Callable[[Ledger], Ledger]) -> Pair:
+    """Change the ledger, as it is on disk now.
+
+    :returns: the pair with it.
+    :raises Problem: it cannot be read or written.
+    """
+    with files.locked(f"{way.home}.lock"):
+        known = change(ledger.load(pair.place) or Ledger())
+        ledger.save(pair.place, known)
+    return replace(pair, ledger=known)
+
+
+def _note(
+    way: Way,
+    pair: Pair,
+    said: Survey,
+    relevant: Survey,
+    current: Key,
+    following: Optional[Key],
+    signature: files.Signature,
+) -> Ledger:
+    """Take the look down; the ledger as it is then."""
+
+    def add(known: Ledger) -> Ledger:
+        evidence = rollover.observe(known.evidence, relevant, current, following) if following else None
+        return replace(known, asked=said.at, signature=signature, evidence=evidence)
+
+    if pair.standby is None and not pair.serving.installed:
+        # None of our business: nothing of it is kept.
+        return add(pair.ledger)
+    noted = write_down(way, pair, add)
+    ledger.file_survey(pair.place, said)
+    return noted.ledger
+
+
+def _watched(home: str, pair: Pair) -> list[str]:
+    """The files that a look is about; while they stay, and it is not long ago, there is nothing to look for."""
+    members = [member.lineage for member in (pair.serving, pair.standby) if member]
+    return [path for one in members for path in (one.source.cert, store.folder(home, "", one.name).state)]
+
+
+def _ports(way: Way, pair: Pair, names: Sequence[str]) -> list[int]:
+    """The ports whose configuration names the files of one of the two."""
+    chosen, sni = pair.options, probe.sni_for(names)
+    members = [member.lineage.name for member in (pair.serving, pair.standby) if member]
+    folders = [store.folder(way.home, chosen.store, name) for name in members]
+    found = discovery.find(chosen.server_root, chosen.postfix_root, chosen.postfix_services, way.run)
+    seen = [one for server in found.servers for one in server.look(sni).served]
+    return sorted({one.endpoint.port for one in seen if one.pair and any(place.owns(one.pair.cert) for place in folders)})
+
+
+def _hosts(way: Way, chosen: Options, names: Sequence[str]) -> tuple[list[str], str]:
+    """The host names of a certificate, and a wildcard of it that no host is known for."""
+    hosts = {name for name in names if tlsa.is_host(name)}
+    wildcards = [name for name in names if name.startswith("*.")]
+    if not wildcards:
+        return sorted(hosts), ""
+    import socket
+
+    found = discovery.find(chosen.server_root, chosen.postfix_root, chosen.postfix_services, way.run)
+    candidates = {name for server in found.servers for name in server.names()} | {socket.getfqdn().lower()}
+    unknown = ""
+    for wildcard in wildcards:
+        fitting = {name for name in {*candidates, *hosts} if name_matches(wildcard, name)}
+        hosts |= fitting
+        unknown = unknown or ("" if fitting else wildcard)
+    return sorted(hosts), unknown
