@@ -30,7 +30,7 @@ LATER, NEW_YEAR = "2026-12-20 12:00:00", "2027-01-02 12:00:00"
 @pytest.fixture
 def names(mailhost):
     """Name servers; the file of credentials is there."""
-    with name_servers.run() as servers:
+    with name_servers.run("knot") as servers:
         mailhost.write(
             CREDENTIALS,
             f"dns_rfc2136_server = {name_servers.PRIMARY}\ndns_rfc2136_name = lab\ndns_rfc2136_secret = {servers.secret}\n"
@@ -38,6 +38,12 @@ def names(mailhost):
         )
         os.chmod(CREDENTIALS, 0o600)
         yield servers
+
+
+def renew(host, servers, at: str, *more: str):
+    """The timer's run, at a time of its own, which is the primary name server's too."""
+    servers.set_clock(at)
+    return host.certbot("renew", "-q", *more, at=at)
 
 
 def key_of(lineage: str) -> str:
@@ -76,22 +82,242 @@ def test_a_year_with_dynamic_updates(mailhost, names):
     assert stands(names, 993) >= {first, second}
     assert f"TLSA 3 1 1 {second}  ; next key, not served yet" in view.read(f"{HOME}/{NAME}/tlsa.zone").decode()
     names.catch_up()
-    mailhost.certbot("renew", "-q", at=LATER)
+    renew(mailhost, names, LATER)
     assert ledger()["evidence"]["since"].startswith("2026-12-20")
     # The new year: proven, so the servers change; the old record goes.
-    mailhost.certbot("renew", "-q", at=NEW_YEAR)
+    renew(mailhost, names, NEW_YEAR)
     assert served(mailhost) == {second}
     assert stands(names, 993) & {first, second} == {second}
     assert ledger()["turns"][0][1:3] == [OTHER, second]
     # The former one takes a new key at its next renewal, and is the standby; what is served keeps its key.
-    mailhost.certbot("renew", "-q", "--force-renewal", at="2027-02-01 12:00:00")
+    renew(mailhost, names, "2027-02-01 12:00:00", "--force-renewal")
     third = key_of(NAME)
     assert third not in (first, second)
     assert key_of(OTHER) == second
     assert served(mailhost) == {second}
     assert stands(names, 993) & {first, second, third} == {second, third}
-    names.catch_up()
-    mailhost.certbot("renew", "-q", "--force-renewal", at="2027-04-01 12:00:00")
+    renew(mailhost, names, "2027-02-10 12:00:00", "--force-renewal")
     assert (key_of(NAME), key_of(OTHER)) == (third, second)
-    mailhost.certbot("renew", "-q", at="2028-01-01 12:00:00")
-    assert served(mailhost) == {third}
+
+
+def test_by_hand_without_a_standby_the_key_stays(mailhost, names):
+    mailhost.certbot(*INSTALL)
+    first = key_of(NAME)
+    names.update("secure.test", *((f"_{port}._tcp.mail", f"3 1 1 {first}") for port in (993, 587)))
+    names.catch_up()
+    done = mailhost.certbot("renew", "-q", "--force-renewal", at=NEW_YEAR)
+    # The renewal succeeds, and says what makes the rotation safe; once a day.
+    assert f"certbot-dovecot standby {NAME}" in done.stderr
+    assert (key_of(NAME), served(mailhost)) == (first, {first})
+    assert mailhost.certbot("renew", "-q", "--force-renewal", at="2027-01-02 20:00:00").stderr == ""
+    assert "certbot-dovecot standby" in mailhost.certbot("renew", "-q", "--force-renewal", at="2027-01-03 20:00:00").stderr
+    # What the admin asks for in so many words is done, with a warning.
+    done = mailhost.certbot("renew", "-q", "--force-renewal", "--new-key", at="2027-01-04 12:00:00")
+    assert "the key changes, as you say" in done.stderr
+    assert key_of(NAME) != first
+
+
+def test_by_hand_with_a_standby(mailhost, names):
+    mailhost.certbot(*INSTALL)
+    first = key_of(NAME)
+    names.update("secure.test", ("_993._tcp.mail", f"3 1 1 {first}"), ("_dane", f"3 1 1 {first}"))
+    made = mailhost.run("certbot-dovecot", "standby", NAME)
+    second = key_of(OTHER)
+    line = f"_993._tcp.{NAME}. 3600 IN TLSA 3 1 1 {second}"
+    assert line in made.stderr
+    # Forgotten: the year turns, and nothing changes; the admin is told every day what is missing.
+    told = mailhost.certbot("renew", "-q", "--force-renewal", at=NEW_YEAR)
+    assert line in told.stderr
+    assert (key_of(NAME), key_of(OTHER), served(mailhost)) == (first, second, {first})
+    assert line not in mailhost.certbot("renew", "-q", at="2027-01-03 08:00:00").stderr
+    # Added: after the floor the next run switches.
+    names.update("secure.test", ("_993._tcp.mail", f"3 1 1 {second}"), ("_dane", f"3 1 1 {second}"))
+    names.catch_up()
+    mailhost.certbot("renew", "-q", at="2027-01-04 12:00:00")
+    assert served(mailhost) == {first}
+    assert mailhost.run("certbot-dovecot", "rollover", NAME, at="2027-01-05 12:00:00", check=False).code == 3
+    told = mailhost.certbot("renew", "-q", at="2027-01-06 12:00:01")
+    assert served(mailhost) == {second}
+    assert f"_993._tcp.{NAME}. 3600 IN TLSA 3 1 1 {first}" in told.stderr
+    assert "remove them from the DNS" in told.stderr
+
+
+def test_nothing_is_published_and_a_standby_takes_over_at_once(mailhost):
+    name = "mail.example.test"
+    mailhost.certbot("--installer", "dovecot", "-a", "standalone", "-d", name)
+    mailhost.run("certbot-dovecot", "standby", name)
+    mailhost.certbot("renew", "-q", at=NEW_YEAR)
+    assert mailhost.served(993).spki == mailhost.served(465).spki == key_of(f"{name}-standby")
+
+
+def test_dns_that_does_not_answer_keeps_the_key(mailhost):
+    mailhost.certbot(*INSTALL)
+    first = key_of(NAME)
+    done = mailhost.certbot("renew", "-q", "--force-renewal", at=NEW_YEAR)
+    assert "could not be found" in done.stderr
+    assert key_of(NAME) == first
+    mailhost.certbot(*INSTALL, "--dovecot-dane", "off", "--keep-until-expiring")
+    mailhost.certbot("renew", "-q", "--force-renewal", at="2027-01-05 12:00:00")
+    assert key_of(NAME) != first
+
+
+def test_a_bogus_zone_keeps_the_key(mailhost, names):
+    mailhost.certbot(*INSTALL[:-4], "-d", "mail.bogus.test", *INSTALL[-2:])
+    first = key_of("mail.bogus.test")
+    done = mailhost.certbot("renew", "-q", "--force-renewal", at=NEW_YEAR)
+    assert "does not validate" in done.stderr
+    assert key_of("mail.bogus.test") == first
+
+
+def test_the_emergency(mailhost, names):
+    mailhost.certbot(*INSTALL, *RFC2136)
+    mailhost.run("certbot-dovecot", "standby", NAME)
+    first, second = key_of(NAME), key_of(OTHER)
+    done = mailhost.run("certbot-dovecot", "rollover", NAME, "--now", "--reason", "a stolen backup")
+    assert served(mailhost) == {second}
+    assert "Caches may hold the record of the old key for" in done.stdout
+    # Nobody had proven the next record: that is said, with the seconds.
+    assert "senders that hold an older set defer their mail" in done.stderr
+    # The lost key is replaced, and the new one comes next.
+    third = key_of(NAME)
+    assert third not in (first, second)
+    assert stands(names, 993) & {first, second, third} == {second, third}
+    assert ledger()["turns"][0][3] == "a stolen backup"
+
+
+def test_the_emergency_while_the_ca_and_the_dns_are_down(mailhost, names):
+    mailhost.certbot(*INSTALL)
+    mailhost.run("certbot-dovecot", "standby", NAME)
+    first, second = key_of(NAME), key_of(OTHER)
+    mailhost.write("/etc/letsencrypt/cli.ini", view.read("/etc/letsencrypt/cli.ini").decode().replace("14000", "1"))
+    mailhost.write("/etc/resolv.conf", "nameserver 127.0.0.99\n")
+    done = mailhost.run("certbot-dovecot", "rollover", NAME, "--now", "--reason", "lost")
+    mailhost.write("/etc/resolv.conf", "nameserver 127.0.0.1\n")
+    assert served(mailhost) == {second}
+    assert "not replaced yet" in done.stderr
+    assert key_of(NAME) == first
+
+
+def test_a_switch_with_a_bundle_that_is_none_changes_nothing(mailhost, names):
+    mailhost.certbot(*INSTALL)
+    mailhost.run("certbot-dovecot", "standby", NAME)
+    first = key_of(NAME)
+    before = mailhost.snapshot("/etc/dovecot", "/etc/postfix")
+    mailhost.write(f"{LIVE}/{OTHER}/privkey.pem", view.read(f"{LIVE}/{NAME}/privkey.pem").decode())
+    done = mailhost.run("certbot-dovecot", "rollover", NAME, "--now", "--reason", "x", check=False)
+    assert done.code == 1
+    assert "does not belong to the certificate" in done.stderr
+    assert (mailhost.snapshot("/etc/dovecot", "/etc/postfix"), served(mailhost)) == (before, {first})
+    assert ledger()["turning"] == ""
+
+
+def test_a_switch_that_fails_on_the_wire_goes_back(mailhost, names):
+    mailhost.certbot(*INSTALL)
+    mailhost.run("certbot-dovecot", "standby", NAME)
+    first = key_of(NAME)
+    before = mailhost.snapshot("/etc/dovecot", "/etc/postfix")
+    with mailhost.hidden("/usr/bin/doveadm"):
+        done = mailhost.run("certbot-dovecot", "rollover", NAME, "--now", "--reason", "x", check=False)
+    assert done.code == 1
+    assert "doveadm is not installed" in done.stderr
+    assert (mailhost.snapshot("/etc/dovecot", "/etc/postfix"), served(mailhost)) == (before, {first})
+    assert (ledger()["turning"], ledger()["turns"]) == ("", [])
+
+
+def test_a_standby_is_not_installed(mailhost, names):
+    mailhost.certbot(*INSTALL)
+    mailhost.certbot(*INSTALL, "--dovecot-standby-for", NAME, "--cert-name", "other")
+    assert served(mailhost) == {key_of(NAME)}
+    assert ledger()["standby"] == "other"
+    refused = mailhost.certbot("install", "--installer", "dovecot", "--cert-name", "other", check=False)
+    assert refused.code == 1
+    assert "certbot-dovecot rollover" in refused.stderr
+    # Without the option the two could not be told apart: it is put back.
+    mailhost.certbot("certonly", "--installer", "dovecot", "-a", "standalone", "-d", NAME, "--cert-name", "other", "--force-renewal")
+    assert f"dovecot_standby_for = {NAME}" in view.read("/etc/letsencrypt/renewal/other.conf").decode()
+
+
+def test_a_standby_for_nothing_is_refused(mailhost):
+    for more in (("--dovecot-standby-for", "nobody"), ("--dovecot-standby-for", NAME, "--cert-name", NAME)):
+        assert mailhost.certbot(*INSTALL, *more, check=False).code == 1
+    mailhost.certbot(*INSTALL)
+    refused = mailhost.certbot(
+        *INSTALL, "-d", "more.secure.test", "--cert-name", "x", "--dovecot-standby-for", NAME, check=False
+    )
+    assert "must have the same names" in refused.stderr
+    assert not os.path.exists(f"{LIVE}/x")
+
+
+def test_names_that_differ_refuse_the_switch(mailhost, names):
+    mailhost.certbot(*INSTALL)
+    mailhost.run("certbot-dovecot", "standby", NAME)
+    mailhost.certbot(*INSTALL, "-d", "more.secure.test", "--cert-name", NAME, "--force-renewal")
+    refused = mailhost.run("certbot-dovecot", "rollover", NAME, "--now", "--reason", "x", check=False)
+    assert refused.code == 1
+    assert "have not the same names (more.secure.test)" in refused.stderr
+    assert served(mailhost) == {key_of(NAME)}
+
+
+def test_a_standby_removed(mailhost, names):
+    mailhost.certbot(*INSTALL, *RFC2136)
+    mailhost.run("certbot-dovecot", "standby", NAME)
+    second = key_of(OTHER)
+    assert second in stands(names, 993)
+    mailhost.run("certbot-dovecot", "standby", NAME, "--remove")
+    assert second not in stands(names, 993)
+    assert key_of(NAME) in stands(names, 993)
+    assert not os.path.exists(f"{LIVE}/{OTHER}")
+    assert not os.path.exists(f"{HOME}/{OTHER}")
+    assert mailhost.run("certbot-dovecot", "standby", NAME, "--remove", check=False).code == 1
+
+
+def test_a_program_publishes(mailhost, names):
+    """``--dovecot-publish-command``: a program of the admin's gets the changes as JSON."""
+    program, out = "/etc/letsencrypt/publish", "/etc/letsencrypt/published.json"
+    mailhost.write(program, f"#!/bin/sh\ncat > {out}\n")
+    os.chmod(program, 0o755)
+    mailhost.certbot(*INSTALL, "--dovecot-publish-command", program)
+    mailhost.certbot("renew", "-q")
+    told = {one["owner"]: one for one in json.loads(view.read(out))["changes"]}
+    assert told[f"_993._tcp.{NAME}."]["add"] == [f"3 1 1 {key_of(NAME)}"]
+    mailhost.write(program, "#!/bin/sh\ncat > /dev/null; echo no luck >&2; exit 3\n")
+    failed = mailhost.certbot("renew", "-q", at="2026-11-30 12:00:00", check=False)
+    assert failed.code == 1
+    assert "exit code 3 (no luck)" in failed.stderr
+
+
+def test_d13_port_25_that_serves_the_lineages_own_files(mailhost, names):
+    """A main.cf that names certbot's live files: a record for port 25 would stop mail if that key changed."""
+    mailhost.certbot(*INSTALL)
+    names.update("secure.test", ("_25._tcp.mail", f"3 1 1 {key_of(NAME)}"))
+    names.catch_up()
+    first = key_of(NAME)
+    done = mailhost.certbot("renew", "-q", "--force-renewal", at=NEW_YEAR)
+    assert "_25._tcp.mail.secure.test. has a record of this key" in done.stderr
+    assert key_of(NAME) == first
+
+
+def test_the_dns_is_asked_once_in_six_hours(mailhost, names):
+    mailhost.certbot(*INSTALL)
+    mailhost.run("certbot-dovecot", "standby", NAME)
+    mailhost.certbot("renew", "-q", at="2026-12-01 00:00:00")
+    asked = ledger()["asked"]
+    mailhost.certbot("renew", "-q", at="2026-12-01 05:59:00")
+    assert ledger()["asked"] == asked
+    mailhost.certbot("renew", "-q", at="2026-12-01 06:01:00")
+    assert ledger()["asked"] != asked
+
+
+def test_the_record_of_it_is_damaged(mailhost, names):
+    mailhost.certbot(*INSTALL)
+    mailhost.run("certbot-dovecot", "standby", NAME)
+    mailhost.write(f"{HOME}/{NAME}/dane.json", "{")
+    failed = mailhost.certbot("renew", "-q", "--force-renewal", at=NEW_YEAR, check=False)
+    assert failed.code == 1
+    assert "this record is damaged" in failed.stderr
+    assert view.read(f"{HOME}/{NAME}/dane.json") == b"{"
+
+
+@pytest.mark.parametrize(("words", "code"), [(("rollover", NAME, "--now"), 64), (("rollover", "nobody"), 1), (("standby",), 64)])
+def test_wrong_usage(mailhost, words, code):
+    assert mailhost.run("certbot-dovecot", *words, check=False).code == code

@@ -4,18 +4,25 @@ They run inside the lab's namespace, on addresses of 127/8 that they have to the
 secondary, 127.0.0.4 the cache.  Zones, and what is known of each: ``secure.test`` is signed, and the cache knows its key;
 ``bogus.test`` is signed, and the cache believes in another key; ``plain.test`` is not signed; ``lame.test`` names the
 secondary, which does not have it.  No NOTIFY is ever sent, so that the secondary lags behind every update.
+
+TSIG wants both sides to have one clock, so Knot's can be set (:meth:`Names.set_clock`) to that of a certbot which runs under
+faketime; BIND's cannot, for its allocator does not bear faketime's library.  Knot's signatures are valid for many years, and the
+cache does not mind when they were made.
 """
 
 from __future__ import annotations
 
 import base64
 import contextlib
+import datetime
+import glob
 import os
 import secrets
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import dns.exception
 import dns.flags
@@ -60,6 +67,15 @@ class Names:
         if answer.rcode():
             raise Unavailable(f"the primary refuses an update of {zone}: {answer}")
 
+
+    def set_clock(self, at: str) -> None:
+        """Set the primary's clock; only Knot has one that can be set.
+
+        :param at: UTC, ``2027-01-25 12:00:00``; it runs on from there.
+        """
+        then = datetime.datetime.fromisoformat(at).replace(tzinfo=datetime.timezone.utc)
+        seconds = (then - datetime.datetime.now(datetime.timezone.utc)).total_seconds()
+        _write(f"{self.directory}/clock", f"{seconds:+.0f}\n")
 
     def catch_up(self, seconds: float = 10) -> None:
         """Let the secondary hear of what the primary has: a NOTIFY for each zone (RFC 1996), and wait until it has it.
@@ -131,6 +147,7 @@ def _primary(names: Names, kind: str, running: list[subprocess.Popen[bytes]]) ->
             "acl:\n  - id: all\n    address: 127.0.0.0/8\n    action: transfer\n"
             "  - id: upd\n    key: lab\n    action: update\n"
             "policy:\n  - id: lab\n    single-type-signing: on\n    algorithm: ecdsap256sha256\n"
+            "    rrsig-lifetime: 7000d\n    rrsig-refresh: 1d\n"
             f"zone:\n{zones}",
         )
         command = ["/usr/sbin/knotd", "-c", f"{place}/conf"]
@@ -148,9 +165,19 @@ def _primary(names: Names, kind: str, running: list[subprocess.Popen[bytes]]) ->
             " publish-safety 0; zone-propagation-delay 1; };\n" + _options(place, PRIMARY) + zones,
         )
         command = ["/usr/sbin/named", "-c", f"{place}/conf", "-g"]
-    _start(command, place, running)
+    _write(f"{names.directory}/clock", "+0\n")
+    _start(command, place, running, _clock(names) if kind == "knot" else {})
     for zone in ZONES:
         _wait_for(PRIMARY, zone, zone in SIGNED, place)
+
+
+def _clock(names: Names) -> dict[str, str]:
+    """The environment of a process whose clock :meth:`Names.set_clock` sets."""
+    library = glob.glob("/usr/lib/*/faketime/libfaketimeMT.so.1") or glob.glob("/usr/lib64/faketime/libfaketimeMT.so.1")
+    return {
+        "LD_PRELOAD": library[0], "FAKETIME_TIMESTAMP_FILE": f"{names.directory}/clock", "FAKETIME_NO_CACHE": "1",
+        "DONT_FAKE_MONOTONIC": "1",
+    }  # fmt: skip
 
 
 def _knot_signing(zone: str) -> str:
@@ -190,17 +217,22 @@ def _cache(names: Names, running: list[subprocess.Popen[bytes]]) -> None:
         f"{place}/conf",
         f'server:\n  interface: {CACHE}\n  do-not-query-localhost: no\n  local-zone: "test." nodefault\n  chroot: ""\n'
         f'  username: ""\n  directory: "{place}"\n  pidfile: ""\n  use-syslog: no\n  trust-anchor-file: "{place}/anchors"\n'
-        '  domain-insecure: "."\n  access-control: 127.0.0.0/8 allow\n  module-config: "validator iterator"\n'
+        '  val-override-date: "-1"\n  domain-insecure: "."\n  access-control: 127.0.0.0/8 allow\n  module-config: "validator iterator"\n'
         f"remote-control:\n  control-enable: no\n{stubs}",
     )
     _start(["/usr/sbin/unbound", "-d", "-c", f"{place}/conf"], place, running)
     _wait_for(CACHE, PLAIN, False, place)
 
 
-def _start(command: list[str], place: str, running: list[subprocess.Popen[bytes]]) -> None:
+def _start(
+    command: list[str], place: str, running: list[subprocess.Popen[bytes]], env: Mapping[str, str] = MappingProxyType({})
+) -> None:
     # A file, not a pipe that nobody reads.
     with open(f"{place}/log", "wb") as log:
-        running.append(subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=place))
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=place, env={**os.environ, **env}
+        )
+    running.append(process)
 
 
 def _wait_for(address: str, zone: str, signed: bool, place: str, seconds: float = 20) -> None:

@@ -8,7 +8,7 @@ import subprocess
 import time
 
 from tests.lab import namespace
-from tests.lab.ca import CA, DAY
+from tests.lab.ca import CA, DAY, DAY
 
 #: The directory's address, for ``--server``.
 URL = "https://localhost:14000/dir"
@@ -29,7 +29,7 @@ class Pebble:
         """
         os.makedirs(place)
         authority = CA.make("Pebble HTTPS")
-        pair = authority.leaf(["localhost"]).write(place, "https")
+        pair = authority.leaf(["localhost"], end=3000 * DAY).write(place, "https")
         self.bundle = f"{place}/bundle.pem"
         with open(self.bundle, "wb") as file:
             file.write(authority.root.cert_pem)
