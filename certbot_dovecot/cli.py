@@ -85,7 +85,9 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--config-dir", metavar="DIR", help=f"certbot's configuration directory (default: {CONFIG_DIR})")
         command.add_argument("--server-root", metavar="DIR", help="Dovecot's configuration directory")
         command.add_argument("--postfix-root", metavar="DIR", help="Postfix's configuration directory")
-        command.add_argument("--postfix-services", metavar="SERVICES", help="'submission', 'none', or services of master.cf")
+        command.add_argument(
+            "--postfix-services", metavar="SERVICES", help="'submission', 'all' (port 25 too), 'none', or services of master.cf"
+        )
         command.add_argument("--store", metavar="DIR", help="where keys and certificates are kept")
     return parser
 
