@@ -30,7 +30,7 @@ from dataclasses import dataclass, replace
 from typing import Callable, Optional
 
 from certbot_dovecot import bundle as bundles
-from certbot_dovecot import files, glance, plan, state, store
+from certbot_dovecot import files, glance, plan, seen, state, store
 from certbot_dovecot.dane import tlsa
 from certbot_dovecot.files import Edit, Signature
 from certbot_dovecot.plan import Job, Plan, Target
@@ -294,9 +294,9 @@ class Deployment:
     def _tlsa(self, answers: Sequence[Answer]) -> tuple[tlsa.Record, ...]:
         """Write ``tlsa.zone`` and ``tlsa.json`` for the endpoints that were seen serving the key (rules D13, R5)."""
         decided = self.plan
-        seen = {answer.endpoint.port for answer in answers if answer.digest == decided.bundle.leaf}
-        served = {port: [decided.bundle.spki] for port in seen if port != 25}
-        records = tlsa.records(decided.bundle.names, served)
+        keys = {answer.endpoint: decided.bundle.spki for answer in answers if answer.digest == decided.bundle.leaf}
+        served = [one for target in decided.targets for one in self._views[target.server.name].served]
+        records = tlsa.records(decided.bundle.names, seen.ports(served, keys))
         for path, data in (
             (decided.place.zone, tlsa.zone(decided.job.lineage, records, decided.bundle.names)),
             (decided.place.json, tlsa.as_json(decided.job.lineage, records)),

@@ -10,10 +10,8 @@ as it was.
 
 from __future__ import annotations
 
-from collections import defaultdict
-
 from certbot_dovecot import bundle as bundles
-from certbot_dovecot import commands, files, jobs, lineages, store
+from certbot_dovecot import commands, files, jobs, lineages, seen, store
 from certbot_dovecot.dane import tlsa
 from certbot_dovecot.servers import discovery, probe
 from certbot_dovecot.state import Options
@@ -52,12 +50,9 @@ def _keys(config_dir: str, name: str, place: store.Folder) -> tuple[tuple[str, .
 
 
 def _served(chosen: Options, names: tuple[str, ...], known: frozenset[str]) -> dict[int, list[str]]:
-    """Port to the known keys that its endpoints serve, asked now; never port 25, which is not ours to speak for."""
+    """Port to the known keys that its endpoints serve, asked now."""
     found = discovery.find(chosen.server_root, chosen.postfix_root, chosen.postfix_services, commands.run)
-    endpoints = [served.endpoint for server in found.servers for served in server.look().served]
-    answers = probe.ask_all(endpoints, probe.sni_for(names), chosen.probe_timeout)
-    ports: defaultdict[int, set[str]] = defaultdict(set)
-    for answer in answers:
-        if answer.spki in known and answer.endpoint.port != 25:
-            ports[answer.endpoint.port].add(str(answer.spki))
-    return {port: sorted(spkis) for port, spkis in sorted(ports.items())}
+    sni = probe.sni_for(names)
+    served = [one for server in found.servers for one in server.look(sni).served]
+    answers = probe.ask_all([one.endpoint for one in served], sni, chosen.probe_timeout)
+    return seen.ports(served, {answer.endpoint: str(answer.spki) for answer in answers if answer.spki in known})
