@@ -274,6 +274,8 @@ class Deployment:
             signature += tuple(entry for server in self.host.servers for entry in self._seen(server))
         self._record(frozenset(), frozenset(), frozenset(sick), signature)
         was = decided.was
+        # What is to be said of a configuration as it is now, not as it was found.
+        notes = [note for view in self._views.values() for note in view.notes] if decided.job.explicit else []
         return Report(
             plan=decided,
             changed=bool(decided.store_edits or self._reloaded or any(target.edits for target in decided.targets)),
@@ -281,7 +283,7 @@ class Deployment:
             answers=tuple(answers),
             records=records,
             withdrawn=decided.withdrawn,
-            notes=self.notes,
+            notes=(*notes, *self.notes),
         )
 
     def _seen(self, server: IMailServer) -> Signature:
