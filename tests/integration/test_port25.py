@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 
 import pytest
 
@@ -228,8 +229,28 @@ def test_what_fails_on_port_25_is_put_back(mailhost):
     assert not os.path.exists(STORE)
 
 
-def test_without_tls_on_port_25_there_is_no_endpoint(mailhost):
-    set_services(mailhost, SMTP + "  -o smtpd_tls_security_level=none\n")
-    found = Postfix("/etc/postfix", commands.run, "all").look()
-    assert found.notes == (f"Postfix: smtp in {MASTER} has no TLS; set smtpd_tls_security_level=may.",)
-    assert {one.endpoint.port for one in found.served} == {465, 587}
+#: Services on port 25, those that are chosen, whether the endpoint is served in more than one way (None without an endpoint),
+#: and what is said.
+LOOKS = (
+    (SMTP + "  -o smtpd_tls_security_level=none\n", "all", None,
+     "smtp in {} has no TLS; set smtpd_tls_security_level=may."),
+    ("", "all", None, "nothing on port 25 (smtpd or postscreen) is enabled in {}."),
+    (POSTSCREEN.replace("tlsproxy  unix", "#tlsproxy  unix"), "all", False,
+     "smtp in {} is postscreen, and there is no service tlsproxy: clients that it tests get no TLS."),
+    (POSTSCREEN.replace("smtpd     pass", "#smtpd     pass"), "all", None,
+     "smtp in {} is postscreen, and the service of type pass that it hands clients to is not there."),
+    (f"127.0.0.1:{SMTP}[::1]:{SMTP}  -o smtpd_tls_cert_file=/o.pem\n", "127.0.0.1:smtp", True,
+     "[::1]:smtp (inet) at {}:N names another certificate than 127.0.0.1:smtp (inet) at {}:N. Some clients of port 25 get "
+     "that one, and no TLSA record is made for the port."),
+    (f"127.0.0.1:{SMTP}[::1]:{SMTP}", "127.0.0.1:smtp", False, ""),
+)  # fmt: skip
+
+
+def test_what_a_look_finds_on_port_25(mailhost):
+    original = view.read(MASTER).decode()
+    for services, words, mixed, note in LOOKS:
+        mailhost.write(MASTER, original.replace(SMTP, services))
+        found = Postfix("/etc/postfix", commands.run, words).look()
+        said = [re.sub(r"master\.cf:\d+", "master.cf:N", one) for one in found.notes]
+        assert said == ([f"Postfix: {note.format(MASTER, MASTER)}"] if note else [])
+        assert {one.mixed for one in found.served if one.endpoint.port == 25} == {mixed} - {None}
