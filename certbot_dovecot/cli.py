@@ -94,8 +94,8 @@ def _parser() -> argparse.ArgumentParser:
         usage="certbot-dovecot standby NAME [--remove] [--config-dir DIR] [-- CERTBOT OPTIONS]",
         help="make a second lineage for the same names, whose key is published and comes next",
         description="Make the lineage NAME-standby with stock certbot, from what NAME is renewed with: the same names, a key "
-        "of its own. It is renewed by the same timer and not installed; its TLSA record stands in the DNS beside the one that is "
-        "served, so that the servers can change to it. What follows -- goes to certbot as it is.",
+        "of its own. It is renewed by the same timer and not installed; its TLSA record stands in the DNS beside the one that "
+        "is served, so that the servers can change to it. What follows -- goes to certbot as it is.",
     )
     standby.add_argument("name", metavar="NAME", help="the lineage that is installed")
     standby.add_argument("--remove", action="store_true", help="undo it: take its record out of the DNS, delete the lineage")
@@ -119,7 +119,9 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--config-dir", metavar="DIR", help=f"certbot's configuration directory (default: {CONFIG_DIR})")
         command.add_argument("--server-root", metavar="DIR", help="Dovecot's configuration directory")
         command.add_argument("--postfix-root", metavar="DIR", help="Postfix's configuration directory")
-        command.add_argument("--postfix-services", metavar="SERVICES", help="'submission', 'none', or services of master.cf")
+        command.add_argument(
+            "--postfix-services", metavar="SERVICES", help="'submission', 'all' (port 25 too), 'none', or services of master.cf"
+        )
         command.add_argument("--store", metavar="DIR", help="where keys and certificates are kept")
     return parser
 

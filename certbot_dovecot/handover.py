@@ -200,7 +200,7 @@ def _say(way: Way, pair: Pair, step: Step, todo: Todo, due: bool) -> list[str]:
     elif todo.remove and step.kind is Kind.RETIRE:
         sentences = [f"{name}: records of a key that is not served any more may go:", *_indented(todo.remove)]
     elif step.kind is Kind.PUBLISH and due:
-        sentences = [f"{name}: the rotation of the key is due, and the key stays until the DNS has the next one: {step.reason}."]
+        sentences = [f"{name}: the rotation of the key is due, and it stays until the DNS has the next one: {step.reason}."]
     else:
         return []
     topic = f"{step.kind.value} {pair.serving.lineage.name}"

@@ -70,8 +70,8 @@ class Installer(common.Installer):
             "postfix-services",
             metavar="SERVICES",
             default="submission",
-            help="Which services of master.cf get the certificate: 'submission' (port 465, port 587, or wrappermode), 'none', "
-            "or a comma list of service names (default: submission)",
+            help="Which services of master.cf get the certificate: 'submission' (port 465, port 587, or wrappermode), 'all' "
+            "(port 25 too, where other hosts bring mail in), 'none', or a comma list of service names (default: submission)",
         )
         add("store", metavar="DIR", default="", help="Where keys and certificates are kept (default: CONFIG_DIR/dovecot)")
         add(

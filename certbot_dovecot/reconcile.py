@@ -30,7 +30,7 @@ from dataclasses import dataclass, replace
 from typing import Callable, Optional
 
 from certbot_dovecot import bundle as bundles
-from certbot_dovecot import files, glance, plan, state, store
+from certbot_dovecot import files, glance, plan, seen, state, store
 from certbot_dovecot.dane import tlsa
 from certbot_dovecot.files import Edit, Signature
 from certbot_dovecot.plan import Job, Plan, Target
@@ -276,6 +276,8 @@ class Deployment:
         if decided.job.replaces:
             self._release(decided.job.replaces)
         was = decided.was
+        # What is to be said of a configuration as it is now, not as it was found.
+        notes = [note for view in self._views.values() for note in view.notes] if decided.job.explicit else []
         return Report(
             plan=decided,
             changed=bool(decided.store_edits or self._reloaded or any(target.edits for target in decided.targets)),
@@ -283,7 +285,7 @@ class Deployment:
             answers=tuple(answers),
             records=records,
             withdrawn=decided.withdrawn,
-            notes=self.notes,
+            notes=(*notes, *self.notes),
         )
 
     def _seen(self, server: IMailServer) -> Signature:
@@ -296,9 +298,9 @@ class Deployment:
     def _tlsa(self, answers: Sequence[Answer]) -> tuple[tlsa.Record, ...]:
         """Write ``tlsa.zone`` and ``tlsa.json`` for the endpoints that were seen serving the key (rules D13, R5)."""
         decided = self.plan
-        seen = {answer.endpoint.port for answer in answers if answer.digest == decided.bundle.leaf}
-        served = {port: [decided.bundle.spki] for port in seen if port != 25}
-        records = tlsa.records(decided.bundle.names, served, decided.job.following)
+        keys = {answer.endpoint: decided.bundle.spki for answer in answers if answer.digest == decided.bundle.leaf}
+        served = [one for target in decided.targets for one in self._views[target.server.name].served]
+        records = tlsa.records(decided.bundle.names, seen.ports(served, keys), decided.job.following)
         store.file_tlsa(decided.place, decided.job.lineage, records, decided.bundle.names)
         return records
 

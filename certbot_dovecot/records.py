@@ -10,15 +10,15 @@ as it was.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from collections.abc import Set as AbstractSet
 
 from certbot_dovecot import bundle as bundles
-from certbot_dovecot import commands, files, jobs, lineages, pairs, store
+from certbot_dovecot import commands, files, jobs, lineages, pairs, seen, store
 from certbot_dovecot.commands import Runner
 from certbot_dovecot.dane import tlsa
 from certbot_dovecot.servers import discovery, probe
+from certbot_dovecot.servers.contract import Served
 from certbot_dovecot.servers.probe import Answer
 from certbot_dovecot.state import Options
 
@@ -31,29 +31,26 @@ def make(config_dir: str, name: str, chosen: Options) -> tuple[tuple[tlsa.Record
     """
     place = store.folder(jobs.home(config_dir), chosen.store, name)
     names, following, known = _keys(config_dir, name, place)
-    made = tlsa.records(names, served(ask(chosen, names), known), following)
+    made = tlsa.records(names, served(*ask(chosen, names), known), following)
     with files.locked(f"{jobs.home(config_dir)}.lock"):
         store.file_tlsa(place, name, made, names)
     return made, names
 
 
-def ask(chosen: Options, names: Sequence[str], run: Runner = commands.run) -> tuple[Answer, ...]:
-    """What every endpoint of this host serves now to clients that ask for ``names``.
+def ask(chosen: Options, names: Sequence[str], run: Runner = commands.run) -> tuple[tuple[Served, ...], tuple[Answer, ...]]:
+    """Every endpoint of this host, and what it serves now to clients that ask for ``names``.
 
     :raises Problem: a server's configuration cannot be read.
     """
     found = discovery.find(chosen.server_root, chosen.postfix_root, chosen.postfix_services, run)
-    endpoints = [one.endpoint for server in found.servers for one in server.look().served]
-    return probe.ask_all(endpoints, probe.sni_for(names), chosen.probe_timeout)
+    sni = probe.sni_for(names)
+    configured = tuple(one for server in found.servers for one in server.look(sni).served)
+    return configured, probe.ask_all([one.endpoint for one in configured], sni, chosen.probe_timeout)
 
 
-def served(answers: Iterable[Answer], known: AbstractSet[str]) -> dict[int, list[str]]:
-    """Port to those of the SPKIs ``known`` that its endpoints serve; never port 25, which is not ours to speak for."""
-    ports: defaultdict[int, set[str]] = defaultdict(set)
-    for answer in answers:
-        if answer.spki in known and answer.endpoint.port != 25:
-            ports[answer.endpoint.port].add(str(answer.spki))
-    return {port: sorted(spkis) for port, spkis in sorted(ports.items())}
+def served(configured: Sequence[Served], answers: Iterable[Answer], known: AbstractSet[str]) -> dict[int, list[str]]:
+    """Port to those of the SPKIs ``known`` that its endpoints serve, and may have records for."""
+    return seen.ports(configured, {answer.endpoint: str(answer.spki) for answer in answers if answer.spki in known})
 
 
 def _keys(config_dir: str, name: str, place: store.Folder) -> tuple[tuple[str, ...], str, frozenset[str]]:

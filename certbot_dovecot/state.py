@@ -30,7 +30,7 @@ class Options:
 
     :param server_root: Dovecot's configuration directory.
     :param postfix_root: Postfix's; empty to ask ``postconf``.
-    :param postfix_services: ``submission``, ``none`` or a comma list of master.cf services.
+    :param postfix_services: ``submission``, ``all``, ``none`` or a comma list of master.cf services.
     :param store: where bundles are kept; empty for ``CONFIG_DIR/dovecot``.
     :param key_rotation: ``annual`` or ``never``.
     :param probe_timeout: seconds.

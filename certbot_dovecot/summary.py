@@ -29,7 +29,6 @@ def text(report: Report) -> str:
     ]
     lines = [f"{label + ':':<27}{value}" for label, value in rows]
     lines += [f"{'Serving it now:':<27}{line}" for line in _endpoints([answer.endpoint for answer in report.answers])]
-    lines += [note for target in plan.targets for note in target.view.notes] if plan.job.explicit else []
     lines += report.notes
     if report.new_key:
         lines += ["", new_key(report)]

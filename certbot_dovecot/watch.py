@@ -141,19 +141,17 @@ def places(way: Way, seen: Look) -> tuple[Place, ...]:
     """
     pair, chosen = seen.pair, seen.pair.options
     names, following = sorted(pair.serving.lineage.names()), pair.following()
-    answers = records.ask(chosen, names, way.run)
+    configured, answers = records.ask(chosen, names, way.run)
     known = {key.sha256: key for key in (*pair.retired(), pair.serving.key(), following) if key}
     dark = {answer.endpoint.port for answer in answers if answer.leaf is None}
-    by_port: dict[int, list[Key]] = {}
-    for answer in answers:
-        by_port.setdefault(answer.endpoint.port, []).extend(known[spki] for spki in (answer.spki,) if spki in known)
+    by_port = records.served(configured, answers, known.keys())
     served = {
-        owner: None if port in dark else dict.fromkeys(by_port.get(port, ())) for owner, port in seen.ports.items()
+        owner: None if port in dark else [known[spki] for spki in by_port.get(port, ())] for owner, port in seen.ports.items()
     }
     name = pair.serving.lineage.name
     place = store.folder(way.home, chosen.store, name)
     if not dark:
-        made = tlsa.records(names, records.served(answers, known.keys()), following.sha256 if following else "")
+        made = tlsa.records(names, by_port, following.sha256 if following else "")
         with files.locked(f"{way.home}.lock"):
             store.file_tlsa(place, name, made, names)
     return publish.places(seen.survey, served, following)

@@ -96,10 +96,12 @@ class Served:
     """What the effective configuration says of one endpoint.
 
     :param pair: the files it names; None if it names none.
+    :param mixed: whether some clients of its port are served something else, by a service that cannot be asked from here.
     """
 
     endpoint: Endpoint
     pair: Optional[Pair]
+    mixed: bool = False
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ def find(server_root: str, postfix_root: str, postfix_services: str, run: Runner
 
     :param server_root: Dovecot's configuration directory.
     :param postfix_root: Postfix's; empty to ask ``postconf``.
-    :param postfix_services: ``submission``, ``none``, or a comma list of master.cf services.
+    :param postfix_services: ``submission``, ``all``, ``none``, or a comma list of master.cf services.
     """
     dovecot = Dovecot(server_root, run)
     if postfix_services.strip().lower() == "none":

@@ -1,8 +1,9 @@
-"""Postfix: the submission services, the certificate that each is configured with, and the edits that change it.
+"""Postfix: the chosen services, the certificate that each is configured with, and the edits that change it.
 
-Only ``-o`` options of the chosen services in master.cf are edited; main.cf and port 25 stay as they are.  The first lineage is
-a service's certificate; further ones, for other names, go into a table of our own that the service's ``tls_server_sni_maps``
-names (:mod:`~certbot_dovecot.servers.sni_map`).  Promises and failures are those of
+Only ``-o`` options of the chosen services in master.cf are edited (which these are, and which options:
+:mod:`~certbot_dovecot.servers.postfix_services`); main.cf stays as it is, and port 25 unless it is chosen.  The first lineage
+is a service's certificate; further ones, for other names, go into a table of our own that the service's
+``tls_server_sni_maps`` names (:mod:`~certbot_dovecot.servers.sni_map`).  Promises and failures are those of
 :class:`~certbot_dovecot.servers.contract.IMailServer`.
 
 Traps that shaped this room (facts/postfix.md): setting certificate and key is not enough, what main.cf sets may shadow them and
@@ -27,46 +28,48 @@ from certbot_dovecot import files
 from certbot_dovecot.commands import Command, Runner
 from certbot_dovecot.files import Edit
 from certbot_dovecot.problems import ConfProblem, LockProblem, NotInstalled, ServerProblem
-from certbot_dovecot.servers import master_cf, sni_map
+from certbot_dovecot.servers import master_cf, postfix_services, sni_map
 from certbot_dovecot.servers.contract import Claim, Endpoint, IMailServer, Pair, Planned, Served, View
 from certbot_dovecot.servers.master_cf import Entry
+from certbot_dovecot.servers.postfix_services import MX_PORT, SNI_MAPS, Main, Named, Service
 
 #: Where Debian's and Fedora's packages have it.
 DEFAULT_ROOT = "/etc/postfix"
-CERT, KEY = "smtpd_tls_cert_file", "smtpd_tls_key_file"
 
-#: What wins over certificate and key file if it is not empty.
-SHADOWS = ("smtpd_tls_chain_files", "smtpd_tls_eccert_file", "smtpd_tls_eckey_file", "tls_server_sni_maps")
-SNI_MAPS = SHADOWS[-1]
-
-_ASKED = (
-    CERT, KEY, *SHADOWS, "smtpd_tls_wrappermode", "smtpd_tls_security_level", "smtpd_use_tls", "smtpd_enforce_tls",
-    "inet_interfaces", "inet_protocols", "myhostname",
-)  # fmt: skip
+_ASKED = (*postfix_services.ASKED, "inet_interfaces", "inet_protocols", "myhostname")
 
 
 @dataclass(frozen=True)
 class _Seen:
     """What a look found.
 
-    :param services: (endpoint, the pair of the service, whether it has our table of names).
+    :param services: (endpoint, what its clients get): first of the service that can be asked, then of those that serve some
+        clients of the same port and cannot.
     :param table: our table.
+    :param our_map: as ``tls_server_sni_maps`` names it.
+    :param pairs: every pair that the chosen services name.
     :param name: ``myhostname``.
     """
 
-    services: tuple[tuple[Endpoint, Optional[Pair], bool], ...]
+    services: tuple[tuple[Endpoint, tuple[Named, ...]], ...]
     table: dict[str, Pair]
+    our_map: str
+    pairs: tuple[Pair, ...]
+    mapped: bool
     notes: tuple[str, ...]
     name: str
     signature: files.Signature = ()
 
     def view(self, sni: Optional[str]) -> View:
         """For a client that asks for ``sni``."""
-        named = sni_map.find(self.table, sni)
-        served = tuple(Served(endpoint, named if mapped and named else pair) for endpoint, pair, mapped in self.services)
-        by_name = tuple(self.table.items()) if any(mapped for _, _, mapped in self.services) else ()
-        pairs = dict.fromkeys([*(pair for _, pair, _ in self.services if pair), *(pair for _, pair in by_name)])
-        return View(served, self.signature, tuple(pairs), self.notes, by_name)
+        by_name = sni_map.find(self.table, sni)
+        served = tuple(
+            Served(endpoint, first.to(self.our_map, by_name), not all(first.same(one, self.our_map, by_name) for one in others))
+            for endpoint, (first, *others) in self.services
+        )
+        names = tuple(self.table.items()) if self.mapped else ()
+        pairs = dict.fromkeys([*self.pairs, *(pair for _, pair in names)])
+        return View(served, self.signature, tuple(pairs), self.notes, names)
 
 
 _memory: dict[tuple[str, str], _Seen] = {}
@@ -88,7 +91,7 @@ class Postfix:
 
     :param root: the directory of main.cf and master.cf.
     :param run: runs its commands.
-    :param services: ``submission``, or a comma list of service names of master.cf.
+    :param services: ``submission``, ``all``, or a comma list of service names of master.cf.
     :param ipv6: whether this host has IPv6.
     """
 
@@ -127,20 +130,23 @@ class Postfix:
                 raise ConfProblem(f"it cannot name the file {path}, for a space, brace or dollar in it", where=self.master)
         there = files.read_if_there(self.table)
         table = sni_map.parse(there)
+        chosen = self._chosen(entries, main)
         values: dict[int, dict[str, str]] = {}
-        notes: list[str] = []
+        notes = self._told(claim, chosen, entries, main, table) if claim.explicit else []
         by_name = False
-        for entry in self._chosen(entries, main):
-            maps = _maps(entry, main)
-            ours = any(claim.owns(value) for value in (entry.option(CERT), entry.option(KEY)) if value)
+        for part in [part for service in chosen for part in service.parts]:
+            maps = postfix_services.maps(part, main)
+            cert, key = part.entry.option(part.cert), part.entry.option(part.key)
+            ours = any(claim.owns(value) for value in (cert, key) if value)
             if not claim.explicit and not ours:
                 continue
-            if claim.explicit and not ours and _keeps(claim, entry.option(CERT)):
+            if claim.explicit and not ours and _keeps(claim, cert):
                 by_name = True
                 if self._our_map not in maps:
-                    values[entry.line] = {SNI_MAPS: ",".join([self._our_map, *maps])}
+                    values[part.entry.line] = {SNI_MAPS: ",".join([self._our_map, *maps])}
                 continue
-            values[entry.line] = {CERT: claim.pair.cert, KEY: claim.pair.key, **self._cleared(entry, main)}
+            cleared = postfix_services.cleared(part, main, self._our_map)
+            values[part.entry.line] = {part.cert: claim.pair.cert, part.key: claim.pair.key, **cleared}
         new = master_cf.set_options(data, entries, values, self.master)
         edits = [] if new == data else [Edit(self.master, data, new)]
         wanted = _table(table, claim, by_name, notes)
@@ -205,13 +211,14 @@ class Postfix:
             raise ServerProblem(f"{argv[0]} refuses its configuration: {done.message}", where=self.root, todo="Mend it first")
         return done.out
 
-    def _main(self) -> dict[str, str]:
+    def _main(self) -> Main:
         """What is effective in main.cf, of the parameters that we need."""
         found = {}
         for line in os.fsdecode(self._ask("postconf", "-x", *_ASKED)).splitlines():
             name, _, value = line.partition("=")
             found[name.strip()] = value.strip()
-        return found
+        text = os.fsdecode(files.read(os.path.join(self.root, "main.cf")))
+        return Main(found, text, lambda name: os.fsdecode(self._ask("postconf", "-x", "-h", name).strip()))
 
     @property
     def _our_map(self) -> str:
@@ -229,98 +236,129 @@ class Postfix:
         """What master.cf says if its bytes are ``data``, and our table ``table``."""
         entries = master_cf.parse(data, self.master)
         main = self._main()
-        served: list[tuple[Endpoint, Optional[Pair], bool]] = []
-        notes = []
+        chosen = self._chosen(entries, main)
+        served: list[tuple[Endpoint, tuple[Named, ...]]] = []
+        notes: list[str] = []
+        everyone: list[Named] = []
         last = {(entry.host, entry.port): entry for entry in entries if entry.fields[1] == "inet"}
-        for entry in self._chosen(entries, main):
-            if last[(entry.host, entry.port)] is not entry or entry.port is None:
+        listening = [one for one in chosen if one.entry.port and last[(one.entry.host, one.entry.port)] is one.entry]
+        for service in listening:
+            entry, wrong = service.entry, self._without_tls(service, main)
+            notes += wrong
+            if wrong:
                 continue
-            if not _tls(entry, main):
-                notes.append(f"Postfix: {entry.name} in {self.master} has no TLS; set smtpd_tls_security_level=encrypt.")
-                continue
-            implicit = _value(entry, main, "smtpd_tls_wrappermode") == "yes"
-            protocol = "smtp" if entry.port == 25 else "submission"
-            pair, mapped = self._pair(entry, main), self._our_map in _maps(entry, main)
+            smtpd = service.smtpds[-1]
+            implicit = postfix_services.value(smtpd.entry, main, "smtpd_tls_wrappermode") == "yes"
+            protocol = "smtp" if entry.port == MX_PORT or service.postscreen else "submission"
+            names, differ = self._everyone(service, chosen, entries, main)
+            notes += differ
+            everyone += [postfix_services.named(part, main) for part in service.running]
             for address in self._addresses(entry, main):
-                served.append((Endpoint("Postfix", protocol, address, entry.port, implicit), pair, mapped))
-        if not served and not notes:
-            notes.append(f"Postfix: no submission service (465, 587) is enabled in {self.master}.")
+                served.append((Endpoint("Postfix", protocol, address, entry.port or 0, implicit), names))
+        notes += self._absent(bool(served or notes), listening)
         for line in master_cf.orphans(data):
             notes.append(f"Postfix: {self.master}:{line} belongs to the service above the commented-out one; was that meant?")
         served.sort(key=lambda one: (one[0].port, one[0].address))
-        return _Seen(tuple(served), sni_map.parse(table), tuple(notes), main.get("myhostname", ""), signature)
+        return _Seen(
+            services=tuple(served),
+            table=sni_map.parse(table),
+            our_map=self._our_map,
+            pairs=tuple(one.pair for one in everyone if one.pair),
+            mapped=any(self._our_map in one.maps for one in everyone),
+            notes=tuple(notes),
+            name=main.values.get("myhostname", ""),
+            signature=signature,
+        )
 
-    def _chosen(self, entries: Sequence[Entry], main: Mapping[str, str]) -> list[Entry]:
-        """The entries that are ours to edit."""
-        inet = [entry for entry in entries if entry.fields[1] == "inet"]
-        if self.services.strip().lower() == "submission":
-            return [
-                entry
-                for entry in inet
-                if entry.command == "smtpd"
-                and entry.port != 25
-                and (entry.port in (465, 587) or _value(entry, main, "smtpd_tls_wrappermode") == "yes")
-            ]
-        chosen = []
-        for name in filter(None, (name.strip() for name in self.services.split(","))):
-            found = [entry for entry in inet if entry.name == name]
-            if not found:
-                raise ConfProblem(
-                    f"there is no service {name} of type inet (there is {', '.join(entry.name for entry in inet)})",
-                    where=self.master,
-                    left="Nothing was changed",
-                    todo="Give --dovecot-postfix-services names from that list",
+    def _chosen(self, entries: Sequence[Entry], main: Main) -> list[Service]:
+        """The services that are ours to edit."""
+        return postfix_services.chosen(self.services, entries, main, self.master)
+
+    def _without_tls(self, service: Service, main: Main) -> list[str]:
+        """Why no client gets a certificate; empty if clients do."""
+        where = f"{service.entry.name} in {self.master}"
+        if not service.smtpds:
+            return [f"Postfix: {where} is postscreen, and the service of type pass that it hands clients to is not there."]
+        if postfix_services.has_tls(service.smtpds[-1].entry, main):
+            return []
+        # Mail from other hosts must come in without TLS too (RFC 3207 section 4).
+        level = "may" if postfix_services.receives(service.entry) else "encrypt"
+        return [f"Postfix: {where} has no TLS; set smtpd_tls_security_level={level}."]
+
+    def _everyone(
+        self, service: Service, chosen: Sequence[Service], entries: Sequence[Entry], main: Main
+    ) -> tuple[tuple[Named, ...], list[str]]:
+        """What clients of a service's port get, that of the service itself first; and where they get different ones, a note."""
+        parts = list(service.running)
+        notes = []
+        if service.postscreen and not service.proxies:
+            notes.append(
+                f"Postfix: {service.entry.name} in {self.master} is postscreen, and there is no service tlsproxy: clients that "
+                "it tests get no TLS."
+            )
+        if service.entry.port == MX_PORT:
+            ours = [one.entry for one in chosen]
+            others = [entry for entry in entries if entry.fields[1] == "inet" and postfix_services.receives(entry)]
+            for entry in others:
+                if entry not in ours:
+                    parts += postfix_services.service(entry, entries, main).running
+        names = [postfix_services.named(part, main) for part in parts]
+        for part, one in zip(parts[1:], names[1:]):
+            if one != names[0]:
+                notes.append(
+                    f"Postfix: {_place(part.entry, self.master)} names another certificate than "
+                    f"{_place(parts[0].entry, self.master)}. Some clients of port {service.entry.port} get that one, and no "
+                    "TLSA record is made for the port."
                 )
-            chosen += found
-        return chosen
+        return tuple(names), notes
 
-    def _cleared(self, entry: Entry, main: Mapping[str, str]) -> dict[str, str]:
-        """What would win over our certificate in this service, emptied but for our own table.
+    def _absent(self, anything: bool, listening: Sequence[Service]) -> list[str]:
+        """What to say if a service is not there that the word of the admin means."""
+        word = self.services.strip().lower()
+        if word == "all" and not any(postfix_services.receives(one.entry) for one in listening):
+            return [f"Postfix: nothing on port 25 (smtpd or postscreen) is enabled in {self.master}."]
+        return [] if anything else [f"Postfix: no submission service (465, 587) is enabled in {self.master}."]
 
-        A mere default of another parameter is not cleared.
-        """
-        explicit = [name for name in SHADOWS if re.search(rf"(?m)^{name}[ \t]*=", self._main_cf())]
-        own = {name: entry.option(name) for name in SHADOWS}
-        shadows = [name for name in SHADOWS if own[name] or (own[name] is None and main.get(name) and name in explicit)]
-        cleared = dict.fromkeys(shadows, "")
-        if SNI_MAPS in cleared and self._our_map in _maps(entry, main):
-            cleared[SNI_MAPS] = self._our_map
-        return cleared
+    def _told(
+        self, claim: Claim, chosen: Sequence[Service], entries: Sequence[Entry], main: Main, table: Mapping[str, Pair]
+    ) -> list[str]:
+        """What an admin should know of an install: of port 25, and of what is left out."""
+        notes = []
+        incoming = [one for one in chosen if postfix_services.receives(one.entry)]
+        served = [postfix_services.named(part, main) for one in incoming for part in one.running]
+        names = [sni_map.find(table, name) for name in sni_map.keys(claim.names)]
+        now = [one.to(self._our_map, by_name) for one in served for by_name in names]
+        if any(not pair or not claim.owns(pair.cert) for pair in now):
+            notes.append(
+                "Postfix: port 25 gets another certificate. If the DNS has TLSA records for it (_25._tcp), servers that use "
+                "DANE send no mail while these do not match its key: see to them at once."
+            )
+        if incoming:
+            notes += postfix_services.client_notes(claim, incoming, main)
+        edited = {part.entry.line for service in chosen for part in service.parts}
+        for entry in entries:
+            named = [entry.option(prefix + "cert_file") for prefix in (postfix_services.SMTPD, postfix_services.PROXY)]
+            if entry.line not in edited and any(path and claim.owns(path) for path in named):
+                notes.append(
+                    f"Postfix: {_place(entry, self.master)} names a file of this certificate, but is not chosen by "
+                    "--dovecot-postfix-services: it will stay with that key when a new one is made."
+                )
+        return notes
 
-    def _main_cf(self) -> str:
-        return os.fsdecode(files.read(os.path.join(self.root, "main.cf")))
-
-    def _pair(self, entry: Entry, main: Mapping[str, str]) -> Optional[Pair]:
-        """What the service serves an ordinary client, as far as files can say it (facts/postfix.md, the table)."""
-        if self._expanded(entry, main, "smtpd_tls_chain_files"):
-            return None
-        eccert = self._expanded(entry, main, "smtpd_tls_eccert_file")
-        cert, key = self._expanded(entry, main, CERT), self._expanded(entry, main, KEY)
-        if eccert:
-            return Pair(eccert, self._expanded(entry, main, "smtpd_tls_eckey_file") or eccert)
-        return Pair(cert, key or cert) if cert else None
-
-    def _expanded(self, entry: Entry, main: Mapping[str, str], name: str) -> str:
-        """The effective value of a parameter, with ``$other`` of main.cf filled in."""
-
-        def fill(match: re.Match[str]) -> str:
-            other = next(group for group in match.groups() if group)
-            own = entry.option(other)
-            return own if own is not None else os.fsdecode(self._ask("postconf", "-x", "-h", other).strip())
-
-        value = _value(entry, main, name)
-        return re.sub(r"\$(?:(\w+)|\{(\w+)\}|\((\w+)\))", fill, value) if "$" in value else value
-
-    def _addresses(self, entry: Entry, main: Mapping[str, str]) -> list[str]:
+    def _addresses(self, entry: Entry, main: Main) -> list[str]:
         """Addresses to connect to."""
         if entry.host:
             return [entry.host if entry.host != "localhost" else "127.0.0.1"]
-        protocols = main.get("inet_protocols", "all")
+        protocols = main.values.get("inet_protocols", "all")
         loopback = (["127.0.0.1"] if protocols != "ipv6" else []) + (["::1"] if self._ipv6 and protocols != "ipv4" else [])
         found: list[str] = []
-        for name in main.get("inet_interfaces", "all").replace(",", " ").split():
+        for name in main.values.get("inet_interfaces", "all").replace(",", " ").split():
             found += loopback if name in ("all", "loopback-only") else [name.strip("[]")]
         return list(dict.fromkeys(found))
+
+
+def _place(entry: Entry, path: str) -> str:
+    return f"{entry.name} ({entry.fields[1]}) at {path}:{entry.line}"
 
 
 def _keeps(claim: Claim, cert: Optional[str]) -> bool:
@@ -329,11 +367,6 @@ def _keeps(claim: Claim, cert: Optional[str]) -> bool:
         return False
     names = claim.covers(cert)
     return names is None or not names <= {name.lower() for name in claim.names}
-
-
-def _maps(entry: Entry, main: Mapping[str, str]) -> list[str]:
-    """The tables of ``tls_server_sni_maps``, which are asked in turn."""
-    return _value(entry, main, SNI_MAPS).replace(",", " ").split()
 
 
 def _table(table: Mapping[str, Pair], claim: Claim, by_name: bool, notes: list[str]) -> dict[str, Pair]:
@@ -348,21 +381,6 @@ def _table(table: Mapping[str, Pair], claim: Claim, by_name: bool, notes: list[s
     notes += [f"Postfix: {name} was served with {table[name].cert}; it is served with this lineage now." for name in taken]
     kept = {name: pair for name, pair in table.items() if name not in wanted and not claim.owns(pair.cert)}
     return {**kept, **dict.fromkeys(wanted, claim.pair)} if by_name else kept
-
-
-def _value(entry: Entry, main: Mapping[str, str], name: str) -> str:
-    own = entry.option(name)
-    return own if own is not None else main.get(name, "")
-
-
-def _tls(entry: Entry, main: Mapping[str, str]) -> bool:
-    """Whether the service does TLS at all."""
-    if _value(entry, main, "smtpd_tls_wrappermode") == "yes":
-        return True
-    level = _value(entry, main, "smtpd_tls_security_level")
-    if level:
-        return level != "none"
-    return "yes" in (_value(entry, main, "smtpd_use_tls"), _value(entry, main, "smtpd_enforce_tls"))
 
 
 def _flock(path: str) -> int:

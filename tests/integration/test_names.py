@@ -13,8 +13,9 @@ OTHER = "imap.example.org"
 STORE = "/etc/letsencrypt/dovecot"
 
 
-def install(mailhost, *names, check=True):
+def install(mailhost, *names, check=True, services="submission"):
     wanted = [part for name in names for part in ("-d", name)]
+    wanted += ["--dovecot-postfix-services", services]
     return mailhost.certbot("--installer", "dovecot", "-a", "standalone", *wanted, check=check)
 
 

@@ -1,7 +1,6 @@
 """The closed loop on a real host with real name servers: a standby, its record, the switch of a new year, and the emergency.
 
-The zone ``secure.test`` is signed; its secondary never hears of an update before it looks by itself, which in these tests it does
-not.  So what is to be everywhere goes to both (:func:`everywhere`).
+The zone ``secure.test`` is signed.  Its secondary hears of an update only when it is told to catch up.
 """
 
 from __future__ import annotations
@@ -12,7 +11,6 @@ import os
 import pytest
 
 from certbot_dovecot.dane import publish, update
-from certbot_dovecot.dane.answers import Data
 from tests.integration import view
 from tests.lab import names as name_servers
 
@@ -233,7 +231,7 @@ def test_a_standby_is_not_installed(mailhost, names):
     assert refused.code == 1
     assert "certbot-dovecot rollover" in refused.stderr
     # Without the option the two could not be told apart: it is put back.
-    mailhost.certbot("certonly", "--installer", "dovecot", "-a", "standalone", "-d", NAME, "--cert-name", "other", "--force-renewal")
+    mailhost.certbot("certonly", *INSTALL, "--cert-name", "other", "--force-renewal")
     assert f"dovecot_standby_for = {NAME}" in view.read("/etc/letsencrypt/renewal/other.conf").decode()
 
 
@@ -318,6 +316,8 @@ def test_the_record_of_it_is_damaged(mailhost, names):
     assert view.read(f"{HOME}/{NAME}/dane.json") == b"{"
 
 
-@pytest.mark.parametrize(("words", "code"), [(("rollover", NAME, "--now"), 64), (("rollover", "nobody"), 1), (("standby",), 64)])
+@pytest.mark.parametrize(
+    ("words", "code"), [(("rollover", NAME, "--now"), 64), (("rollover", "nobody"), 1), (("standby",), 64)]
+)
 def test_wrong_usage(mailhost, words, code):
     assert mailhost.run("certbot-dovecot", *words, check=False).code == code

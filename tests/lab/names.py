@@ -6,8 +6,8 @@ secondary, 127.0.0.4 the cache.  Zones, and what is known of each: ``secure.test
 secondary, which does not have it.  No NOTIFY is ever sent, so that the secondary lags behind every update.
 
 TSIG wants both sides to have one clock, so Knot's can be set (:meth:`Names.set_clock`) to that of a certbot which runs under
-faketime; BIND's cannot, for its allocator does not bear faketime's library.  Knot's signatures are valid for many years, and the
-cache does not mind when they were made.
+faketime; BIND's cannot, for its allocator does not bear faketime's library.  Knot's signatures are valid for many years, and
+the cache does not mind when they were made.
 """
 
 from __future__ import annotations
@@ -217,7 +217,8 @@ def _cache(names: Names, running: list[subprocess.Popen[bytes]]) -> None:
         f"{place}/conf",
         f'server:\n  interface: {CACHE}\n  do-not-query-localhost: no\n  local-zone: "test." nodefault\n  chroot: ""\n'
         f'  username: ""\n  directory: "{place}"\n  pidfile: ""\n  use-syslog: no\n  trust-anchor-file: "{place}/anchors"\n'
-        '  val-override-date: "-1"\n  domain-insecure: "."\n  access-control: 127.0.0.0/8 allow\n  module-config: "validator iterator"\n'
+        '  val-override-date: "-1"\n'
+        '  domain-insecure: "."\n  access-control: 127.0.0.0/8 allow\n  module-config: "validator iterator"\n'
         f"remote-control:\n  control-enable: no\n{stubs}",
     )
     _start(["/usr/sbin/unbound", "-d", "-c", f"{place}/conf"], place, running)

@@ -8,7 +8,7 @@ import subprocess
 import time
 
 from tests.lab import namespace
-from tests.lab.ca import CA, DAY, DAY
+from tests.lab.ca import CA, DAY
 
 #: The directory's address, for ``--server``.
 URL = "https://localhost:14000/dir"

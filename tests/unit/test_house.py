@@ -19,7 +19,7 @@ from certbot_dovecot.servers.postfix import Postfix
 ROOT = pathlib.Path(certbot_dovecot.__file__).parent
 FLOORS = [
     {"problems", "commands", "files", "bundle", "servers", "dane"},
-    {"rotation", "store", "state", "transaction", "lineages", "plan", "glance", "ledger", "pairs"},
+    {"rotation", "store", "state", "transaction", "lineages", "plan", "glance", "ledger", "pairs", "seen"},
     {"reconcile", "summary", "hook", "jobs", "orphans", "records", "preview", "watch", "publishing", "handover", "standby"},
     {"door", "door_key", "installer", "cli"},
 ]

@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from certbot_dovecot import rotation
 from certbot_dovecot.rotation import Key, Wish, choose, stem_for, year_of
 
 UTC = datetime.timezone.utc

@@ -1,0 +1,39 @@
+"""From what endpoints were seen to serve to the ports that may have TLSA records (rules D13, R5).  Pure; nothing fails here.
+
+A port gets records for every key that one of its endpoints was seen serving.  Port 25 is stricter, because other hosts do read
+its records, and send no mail where they do not match: it gets them only if it is among the services that are looked after, as a
+mail exchanger's STARTTLS, and if each of its endpoints was seen serving a key of the lineage, and no client is served by a
+service that cannot be asked and has another certificate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+from certbot_dovecot.servers.contract import Endpoint, Served
+
+#: Where mail comes in from other hosts.
+_MX = 25
+
+
+def ports(served: Collection[Served], keys: Mapping[Endpoint, str]) -> dict[int, list[str]]:
+    """Port to the keys that records may be made for.
+
+    :param served: every endpoint that is looked after.
+    :param keys: endpoint to the SPKI that it was seen serving, of those that serve a key of the lineage.
+    :returns: both sorted.
+    """
+    found: dict[int, set[str]] = {}
+    for endpoint, spki in keys.items():
+        if endpoint.port != _MX or _sure(served, keys):
+            found.setdefault(endpoint.port, set()).add(spki)
+    return {port: sorted(found[port]) for port in sorted(found)}
+
+
+def _sure(served: Collection[Served], keys: Mapping[Endpoint, str]) -> bool:
+    """Whether every client of port 25 is known to get a key of the lineage."""
+    incoming = [one for one in served if one.endpoint.port == _MX]
+    return bool(incoming) and all(
+        one.endpoint.protocol == "smtp" and not one.endpoint.implicit and not one.mixed and one.endpoint in keys
+        for one in incoming
+    )

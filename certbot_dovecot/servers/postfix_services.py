@@ -1,0 +1,283 @@
+"""Which services of master.cf are meant, which certificate each serves, and what must be set to make it another one.
+
+Who serves TLS on port 25: without postscreen, the ``smtpd`` that listens.  With it, the ``inet`` service is ``postscreen``,
+which serves no certificate itself: a client that it lets in is handed to the service ``smtpd`` of type ``pass``, and a client
+that it still tests gets its TLS from the service ``tlsproxy``.  Both must serve the same, and tlsproxy has parameters of its
+own (``tlsproxy_tls_*``), whose defaults are smtpd's.  From this host, mostly only the first of the two can be asked, since
+postscreen lets clients of ``mynetworks`` in; so what tlsproxy serves is known from the files alone.
+
+Pure, over parsed entries and :class:`Main`, but that :attr:`Main.ask` may ask Postfix.  Fails as a
+:class:`~certbot_dovecot.problems.ConfProblem` if a named service is not there.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Callable, Optional, Union
+
+from certbot_dovecot.problems import ConfProblem
+from certbot_dovecot.servers.contract import Claim, Pair
+from certbot_dovecot.servers.master_cf import Entry
+
+SMTPD, PROXY = "smtpd_tls_", "tlsproxy_tls_"
+SNI_MAPS = "tls_server_sni_maps"
+#: Where mail comes in from other hosts.
+MX_PORT = 25
+
+_SHADOWS = ("chain_files", "eccert_file", "eckey_file")
+#: What main.cf may present to other servers, as a client.
+_CLIENT = ("smtp_tls_cert_file", "smtp_tls_eccert_file", "smtp_tls_chain_files")
+
+#: Every parameter of main.cf that is needed here.
+ASKED = (
+    *(prefix + name for prefix in (SMTPD, PROXY) for name in ("cert_file", "key_file", *_SHADOWS)), SNI_MAPS, *_CLIENT,
+    "smtpd_tls_wrappermode", "smtpd_tls_security_level", "smtpd_use_tls", "smtpd_enforce_tls", "smtpd_service_name",
+    "tlsproxy_service_name",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Main:
+    """What main.cf says.
+
+    :param values: effective value of parameters, those of :data:`ASKED` at least.
+    :param text: the file.
+    :param ask: gives the effective value of any other parameter.
+    """
+
+    values: Mapping[str, str]
+    text: str
+    ask: Callable[[str], str]
+
+    def sets(self, name: str) -> bool:
+        """Whether the file itself sets it, be it to nothing; else it has its default."""
+        return re.search(rf"(?m)^{name}[ \t]*=", self.text) is not None
+
+
+@dataclass(frozen=True)
+class Part:
+    """An entry that serves a certificate.
+
+    :param prefix: how its daemon's parameters begin.
+    """
+
+    entry: Entry
+    prefix: str = SMTPD
+
+    @property
+    def cert(self) -> str:
+        """The parameter that names its certificate."""
+        return f"{self.prefix}cert_file"
+
+    @property
+    def key(self) -> str:
+        """The parameter that names its private key."""
+        return f"{self.prefix}key_file"
+
+    @property
+    def shadows(self) -> tuple[str, ...]:
+        """What wins over certificate and key if it is not empty."""
+        return (*(self.prefix + name for name in _SHADOWS), SNI_MAPS)
+
+
+@dataclass(frozen=True)
+class Service:
+    """A service that listens, and the entries that do its TLS.
+
+    :param entry: the one that listens.
+    :param smtpds: it, or behind postscreen those of type ``pass``; of several the last is the one that runs.
+    :param proxies: postscreen's tlsproxy, likewise.
+    """
+
+    entry: Entry
+    smtpds: tuple[Part, ...]
+    proxies: tuple[Part, ...] = ()
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """All that are to be edited."""
+        return (*self.smtpds, *self.proxies)
+
+    @property
+    def running(self) -> tuple[Part, ...]:
+        """smtpd, then tlsproxy, as far as they are there."""
+        return (*self.smtpds[-1:], *self.proxies[-1:])
+
+    @property
+    def postscreen(self) -> bool:
+        """Whether postscreen listens."""
+        return self.entry.command == "postscreen"
+
+
+@dataclass(frozen=True)
+class Named:
+    """What a part is configured to serve.
+
+    :param pair: to a client that asks for no name; None if that is not a pair of files.
+    :param chain: ``chain_files``, which is no pair; empty if it does not count.
+    :param maps: the tables of ``tls_server_sni_maps``, which are asked in turn.
+    """
+
+    pair: Optional[Pair]
+    chain: str = ""
+    maps: tuple[str, ...] = ()
+
+    def to(self, table: str, by_name: Optional[Pair]) -> Optional[Pair]:
+        """The pair for a client.
+
+        :param table: our own table.
+        :param by_name: what it has for the name that the client asks for.
+        """
+        return by_name if by_name and table in self.maps else self.pair
+
+    def same(self, other: Named, table: str, by_name: Optional[Pair]) -> bool:
+        """Whether ``other`` serves a client the same; parameters as for :meth:`to`."""
+        return self._whole(table, by_name) == other._whole(table, by_name)
+
+    def _whole(self, table: str, by_name: Optional[Pair]) -> Union[Pair, tuple[object, ...]]:
+        if by_name and table in self.maps:
+            return by_name
+        return (self.pair, self.chain, tuple(name for name in self.maps if name != table))
+
+
+def chosen(words: str, entries: Sequence[Entry], main: Main, path: str) -> list[Service]:
+    """The services that are ours to edit.
+
+    :param words: ``submission``, ``all``, or a comma list of service names.
+    :param path: of master.cf, for messages.
+    :raises ConfProblem: a name that is not there.
+    """
+    inet = [entry for entry in entries if entry.fields[1] == "inet"]
+    word = words.strip().lower()
+    if word in ("submission", "all"):
+        found = [entry for entry in inet if _submits(entry, main) or (word == "all" and receives(entry))]
+        return [service(entry, entries, main) for entry in found]
+    found = []
+    for name in filter(None, (name.strip() for name in words.split(","))):
+        named = [entry for entry in inet if entry.name == name]
+        if not named:
+            raise ConfProblem(
+                f"there is no service {name} of type inet (there is {', '.join(entry.name for entry in inet)})",
+                where=path,
+                left="Nothing was changed",
+                todo="Give --dovecot-postfix-services names from that list",
+            )
+        found += named
+    return [service(entry, entries, main) for entry in found]
+
+
+def service(entry: Entry, entries: Iterable[Entry], main: Main) -> Service:
+    """The service of an ``inet`` entry."""
+    if entry.command != "postscreen":
+        return Service(entry, (Part(entry),))
+
+    def behind(parameter: str, default: str, kind: str, prefix: str) -> tuple[Part, ...]:
+        name = value(entry, main, parameter) or default
+        return tuple(Part(other, prefix) for other in entries if other.fields[:2] == (name, kind))
+
+    smtpds = behind("smtpd_service_name", "smtpd", "pass", SMTPD)
+    return Service(entry, smtpds, behind("tlsproxy_service_name", "tlsproxy", "unix", PROXY))
+
+
+def receives(entry: Entry) -> bool:
+    """Whether an ``inet`` entry receives mail from other hosts."""
+    return entry.port == MX_PORT and entry.command in ("smtpd", "postscreen")
+
+
+def _submits(entry: Entry, main: Main) -> bool:
+    if entry.command != "smtpd" or entry.port == MX_PORT:
+        return False
+    return entry.port in (465, 587) or value(entry, main, "smtpd_tls_wrappermode") == "yes"
+
+
+def value(entry: Entry, main: Main, name: str) -> str:
+    """The effective value of a parameter for an entry; an option may have ``$other`` in it."""
+    own = entry.option(name)
+    if own is not None:
+        return own
+    if name.startswith(PROXY) and not main.sets(name):
+        return value(entry, main, SMTPD + name[len(PROXY) :])
+    return main.values.get(name, "")
+
+
+def expanded(entry: Entry, main: Main, name: str) -> str:
+    """The same with ``$other`` filled in."""
+
+    def fill(match: re.Match[str]) -> str:
+        other = next(group for group in match.groups() if group)
+        own = entry.option(other)
+        return own if own is not None else main.ask(other)
+
+    text = value(entry, main, name)
+    return re.sub(r"\$(?:(\w+)|\{(\w+)\}|\((\w+)\))", fill, text) if "$" in text else text
+
+
+def named(part: Part, main: Main) -> Named:
+    """What a part serves an ordinary client, as far as files can say it (docs/measured.rst)."""
+
+    def have(name: str) -> str:
+        return expanded(part.entry, main, part.prefix + name)
+
+    tables = maps(part, main)
+    if have("chain_files"):
+        return Named(None, have("chain_files"), tables)
+    if have("eccert_file"):
+        return Named(Pair(have("eccert_file"), have("eckey_file") or have("eccert_file")), "", tables)
+    cert = have("cert_file")
+    return Named(Pair(cert, have("key_file") or cert) if cert else None, "", tables)
+
+
+def maps(part: Part, main: Main) -> tuple[str, ...]:
+    """The tables of ``tls_server_sni_maps``."""
+    return tuple(value(part.entry, main, SNI_MAPS).replace(",", " ").split())
+
+
+def cleared(part: Part, main: Main, table: str) -> dict[str, str]:
+    """What would win over a certificate of this part, emptied but for our own table.
+
+    A mere default of another parameter is not cleared.
+    """
+    found = {}
+    for name in part.shadows:
+        if part.entry.option(name) or (value(part.entry, main, name) and _meant(part, main, name)):
+            found[name] = ""
+    if SNI_MAPS in found and table in maps(part, main):
+        found[SNI_MAPS] = table
+    return found
+
+
+def _meant(part: Part, main: Main, name: str) -> bool:
+    """Whether somebody wrote the value: of the parameter, or of smtpd's that is its default."""
+    names = (name, SMTPD + name[len(PROXY) :]) if name.startswith(PROXY) else (name,)
+    return any(part.entry.option(one) or main.sets(one) for one in names)
+
+
+def has_tls(entry: Entry, main: Main) -> bool:
+    """Whether an smtpd does TLS at all."""
+    if value(entry, main, "smtpd_tls_wrappermode") == "yes":
+        return True
+    level = value(entry, main, "smtpd_tls_security_level")
+    if level:
+        return level != "none"
+    return "yes" in (value(entry, main, "smtpd_use_tls"), value(entry, main, "smtpd_enforce_tls"))
+
+
+def client_notes(claim: Claim, services: Iterable[Service], main: Main) -> list[str]:
+    """What to say of a certificate that main.cf presents to other servers, and that services had or get."""
+    names = [named(part, main) for one in services for part in one.parts]
+    had = {path for one in names for path in (one.pair.cert if one.pair else "", *_paths(one.chain))}
+    for name in ("cert_file", "eccert_file", "chain_files"):
+        had.update(_paths(main.values.get(SMTPD + name, "")))
+    return [
+        f"Postfix: {name} in main.cf shows {path} to other mail servers, as a client's certificate. Public CAs no longer issue "
+        "certificates for TLS clients, and a server that looks will refuse it. Mail needs none: take the setting out."
+        for name in _CLIENT
+        for path in _paths(main.values.get(name, ""))
+        if path in had or claim.owns(path) or claim.another(path)
+    ]
+
+
+def _paths(text: str) -> list[str]:
+    return text.replace(",", " ").split()
