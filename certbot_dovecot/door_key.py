@@ -58,6 +58,8 @@ class _Choosing:
             if pair is not None and pair.standby is not None:
                 serving = pair.serving.lineage.name == lineage.name
                 role = rotation.role_of(current.spki, record.spki if record else "", serving)
+                if role is Role.SERVING and pair.options.dane == "off":
+                    role = Role.ALONE
         # Before certbot's options are set: after that, what the admin said cannot be told from what we did.
         said = self._reuse_said(lineage)
         choice = rotation.choose(self._wish(lineage, said), current, year, jobs.now(), role)

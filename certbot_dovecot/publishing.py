@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 
 from certbot_dovecot import watch
 from certbot_dovecot.commands import Command
-from certbot_dovecot.dane import publish, tlsa
+from certbot_dovecot.dane import publish
 from certbot_dovecot.dane.answers import Data
 from certbot_dovecot.dane.publish import Change, Place
 from certbot_dovecot.ledger import Ledger
@@ -74,18 +74,18 @@ def todo(pair: Pair, places: Sequence[Place]) -> Todo:
         if place.dark:
             continue
         change = publish.change(place.name, place.keys, place.present, pair.ledger.at(place.name))
-        add += [] if pair.options.publishes else _lines(place.name, change.add)
-        remove += _lines(place.name, (data for data in place.present - change.delete if data.digest in retired))
+        add += [] if pair.options.publishes else _lines(place, change.add)
+        remove += _lines(place, (data for data in place.present - change.delete if data.digest in retired))
     return Todo(tuple(add), tuple(remove))
 
 
 def lines_of(places: Sequence[Place], spki: str) -> tuple[str, ...]:
     """The zone-file lines of one key that stand in the DNS."""
-    return tuple(line for one in places for line in _lines(one.name, (data for data in one.present if data.digest == spki)))
+    return tuple(line for one in places for line in _lines(one, (data for data in one.present if data.digest == spki)))
 
 
-def _lines(name: str, records: Iterable[Data]) -> list[str]:
-    return [f"{name} {tlsa.TTL} IN TLSA {data}" for data in sorted(records)]
+def _lines(place: Place, records: Iterable[Data]) -> list[str]:
+    return [f"{place.name} {place.ttl} IN TLSA {data}" for data in sorted(records)]
 
 
 def _by_update(way: Way, pair: Pair, places: Sequence[Place]) -> tuple[Pair, tuple[Change, ...]]:
@@ -99,7 +99,7 @@ def _by_update(way: Way, pair: Pair, places: Sequence[Place]) -> tuple[Pair, tup
             nonlocal pair
             pair = _call_ours(way, pair, change)
 
-        change = primary.publish(place.name, place.keys, pair.ledger.at(place.name), before)
+        change = primary.publish(place.name, place.keys, pair.ledger.at(place.name), before, place.ttl)
         if not change.idle:
             pair = _call_theirs(way, pair, change)
             made.append(change)
@@ -108,7 +108,7 @@ def _by_update(way: Way, pair: Pair, places: Sequence[Place]) -> tuple[Pair, tup
 
 def _by_command(way: Way, pair: Pair, places: Sequence[Place]) -> tuple[Pair, tuple[Change, ...]]:
     """One call for all, computed from what the name servers said."""
-    changes = [publish.change(one.name, one.keys, one.present, pair.ledger.at(one.name)) for one in places]
+    changes = [publish.change(one.name, one.keys, one.present, pair.ledger.at(one.name), one.ttl) for one in places]
     changes = [change for change in changes if not change.idle]
     command = pair.options.publish_command
     crowded = next((change for change in changes if change.crowded), None)
@@ -128,7 +128,7 @@ def _by_command(way: Way, pair: Pair, places: Sequence[Place]) -> tuple[Pair, tu
         ) from exc
     for change in changes:
         pair = _call_ours(way, pair, change)
-    done = way.run(Command(argv, seconds=SECONDS, given=publish.document(changes, tlsa.TTL)))
+    done = way.run(Command(argv, seconds=SECONDS, given=publish.document(changes)))
     if done.code:
         raise ServerProblem(
             f"it ended with exit code {done.code} ({done.message or 'it said nothing'})",

@@ -72,7 +72,7 @@ class Look:
     """What was seen.
 
     :param pair: with the ledger as it is after the look.
-    :param survey: what is relevant of it.
+    :param survey: all of it; what is relevant of it made the step.
     :param step: what it means.
     :param ports: owner name to port, of the ports that are ours.
     """
@@ -117,8 +117,11 @@ def look(way: Way, pair: Pair, wanted: bool = False) -> Look:
     signature = files.sign(_watched(way.home, pair))
     hosts, unknown = _hosts(way, chosen, names)
     ports = {f"_{port}._tcp.{host}.": port for port in _ports(way, pair, names) for host in hosts}
-    guarded = frozenset(f"_25._tcp.{host}." for host in hosts) - ports.keys()
+    # Also where we put records for a port that is not ours any more.
+    guarded = frozenset([*(f"_25._tcp.{host}." for host in hosts), *(name for name, _ in pair.ledger.ours)]) - ports.keys()
     said = way.ask(chosen, [*ports, *sorted(guarded)])
+    targets = {owner.place for owner in said.owners if owner.name in ports}
+    said = replace(said, owners=tuple(owner for owner in said.owners if owner.name in ports or owner.name not in targets))
     current, following, retired = pair.serving.key(), pair.following(), pair.retired()
     relevant = rollover.relevant(said, guarded, [key for key in (current, following) if key])
     known = _note(way, pair, said, relevant, current, following, signature)
@@ -131,7 +134,7 @@ def look(way: Way, pair: Pair, wanted: bool = False) -> Look:
         step = Step(Kind.KEEP, f"no host is known that {unknown} stands for (Postfix's myhostname, or this host's own name)")
     elif deployed not in ("", current.sha256):
         step = Step(Kind.KEEP, f"the servers do not have the present key of {pair.serving.lineage.name} yet")
-    return Look(replace(pair, ledger=known), relevant, step, ports)
+    return Look(replace(pair, ledger=known), said, step, ports)
 
 
 def places(way: Way, seen: Look) -> tuple[Place, ...]:
@@ -145,9 +148,11 @@ def places(way: Way, seen: Look) -> tuple[Place, ...]:
     known = {key.sha256: key for key in (*pair.retired(), pair.serving.key(), following) if key}
     dark = {answer.endpoint.port for answer in answers if answer.leaf is None}
     by_port = records.served(configured, answers, known.keys())
-    served = {
+    served: dict[str, Optional[list[Key]]] = {
         owner: None if port in dark else [known[spki] for spki in by_port.get(port, ())] for owner, port in seen.ports.items()
     }
+    # What we put there goes, for none of our ports is there any more.
+    served.update({owner.name: [] for owner in seen.survey.owners if owner.name not in served and pair.ledger.at(owner.name)})
     name = pair.serving.lineage.name
     place = store.folder(way.home, chosen.store, name)
     if not dark:

@@ -20,7 +20,8 @@ from dataclasses import dataclass, field, replace
 from typing import Optional
 
 from certbot_dovecot import files
-from certbot_dovecot.dane.answers import Data, Key, Survey
+from certbot_dovecot.dane import tlsa
+from certbot_dovecot.dane.answers import Data, Key, Outcome, Survey
 from certbot_dovecot.dane.rollover import MOST_RECORDS
 from certbot_dovecot.problems import ConfProblem
 
@@ -36,12 +37,14 @@ class Change:
     :param present: the set that this was computed from: it must not have changed when the change is made.
     :param add: what is not there.
     :param delete: what is ours, and neither served nor next.
+    :param ttl: for what is added, seconds; a set has one TTL (RFC 2181 section 5.2), so what is added sets it for all.
     """
 
     owner: str
     present: frozenset[Data]
     add: frozenset[Data] = frozenset()
     delete: frozenset[Data] = frozenset()
+    ttl: int = tlsa.TTL
 
     @property
     def after(self) -> frozenset[Data]:
@@ -100,6 +103,7 @@ class Place:
     :param keys: every key that is served at one of their ports, and the next one.
     :param present: every record that a name server gave.
     :param dark: whether a port does not tell what it serves; then nothing changes here.
+    :param ttl: of what is added, seconds: that of the set, where it is not longer than what we would take.
     """
 
     name: str
@@ -107,6 +111,7 @@ class Place:
     keys: tuple[Key, ...] = ()
     present: frozenset[Data] = frozenset()
     dark: bool = False
+    ttl: int = tlsa.TTL
 
 
 def places(
@@ -126,27 +131,31 @@ def places(
         was, here = found.get(owner.place, Place(owner.place, ())), served[owner.name]
         keys = dict.fromkeys([*was.keys, *(here or ())])
         found[owner.place] = Place(
-            owner.place, (*was.owners, owner.name), tuple(keys), was.present | owner.published, was.dark or here is None
+            owner.place,
+            (*was.owners, owner.name),
+            tuple(keys),
+            was.present | owner.published,
+            was.dark or here is None,
+            min([was.ttl, *(seen.ttl for seen in owner.seen if seen.outcome is Outcome.ANSWER)]),
         )
     nexts = (following,) if following else ()
     return tuple(replace(one, keys=tuple(dict.fromkeys([*one.keys, *nexts]))) if one.keys else one for one in found.values())
 
 
-def change(owner: str, keys: Iterable[Key], present: AbstractSet[Data], ours: AbstractSet[Data]) -> Change:
-    """What must change at ``owner``; parameters as :func:`wanted` has them."""
+def change(
+    owner: str, keys: Iterable[Key], present: AbstractSet[Data], ours: AbstractSet[Data], ttl: int = tlsa.TTL
+) -> Change:
+    """What must change at ``owner``; parameters as :func:`wanted` and :class:`Change` have them."""
     want = wanted(keys, present, ours)
-    return Change(owner, frozenset(present), want - present, frozenset((ours & present) - want))
+    return Change(owner, frozenset(present), want - present, frozenset((ours & present) - want), ttl)
 
 
-def document(changes: Iterable[Change], ttl: int) -> bytes:
-    """The changes for an admin's program, as JSON: for each owner what is present, wanted, to be added and to be deleted.
-
-    :param ttl: for what is added, seconds.
-    """
+def document(changes: Iterable[Change]) -> bytes:
+    """The changes for an admin's program, as JSON: for each owner what is present, wanted, to be added and to be deleted."""
     entries = [
         {
             "owner": one.owner,
-            "ttl": ttl,
+            "ttl": one.ttl,
             "type": "TLSA",
             "present": sorted(map(str, one.present)),
             "wanted": sorted(map(str, one.after)),

@@ -62,19 +62,25 @@ class Primary:
         self._algorithm = getattr(dns.tsig, credentials.algorithm.replace("-", "_"))
 
     def publish(
-        self, owner: str, keys: Sequence[Key], ours: AbstractSet[Data], before: Callable[[Change], None] = lambda _: None
+        self,
+        owner: str,
+        keys: Sequence[Key],
+        ours: AbstractSet[Data],
+        before: Callable[[Change], None] = lambda _: None,
+        ttl: int = tlsa.TTL,
     ) -> Change:
         """See to it that ``owner`` has the records of ``keys``, and no other one of ours.
 
         :param owner: absolute; an alias is followed.
         :param ours: what we put there.
         :param before: called with each change before it is sent.
+        :param ttl: of what is added, seconds.
         :returns: what was changed.
         :raises ServerProblem: as the module says.
         """
         for _ in range(ATTEMPTS):
             target, present = self.present(owner)
-            wanted = change(target, keys, present, ours)
+            wanted = change(target, keys, present, ours, ttl)
             if wanted.crowded:
                 raise self._refuses(
                     f"{wanted.owner} would have {len(wanted.after)} TLSA records, which is more than some senders can take",
@@ -133,7 +139,7 @@ class Primary:
         for data in sorted(wanted.delete):
             message.delete(name, "TLSA", str(data))
         for data in sorted(wanted.add):
-            message.add(name, tlsa.TTL, "TLSA", str(data))
+            message.add(name, wanted.ttl, "TLSA", str(data))
         answer = self._exchange(message)
         if answer.rcode() in _CONFLICT:
             return False

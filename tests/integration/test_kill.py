@@ -1,4 +1,4 @@
-"""A SIGKILL at every point of an install, a renewal and a new-year switch.
+"""A SIGKILL at every point of an install, a renewal, a new year's key, and a switch to the lineage that stands by.
 
 The points are enumerated, not picked: the run is traced once, and every system call of it that makes a change durable or
 starts a command (each write to a file ends in an fsync and a rename; each reload is a command) is a point.  Then the run is
@@ -40,6 +40,7 @@ SCENARIOS = {
     "install": ((), ("install", "--installer", "dovecot", "--cert-name", NAME), None),
     "renewal": ((INSTALL,), ("renew", "-q"), None),
     "new year": ((INSTALL,), ("renew", "-q"), NEW_YEAR),
+    "switch": ((INSTALL,), ("renew", "-q"), NEW_YEAR),
 }
 
 
@@ -101,10 +102,14 @@ def test_a_kill_anywhere(mailhost, tmp_path, scenario, shard):
     for earlier in before:
         mailhost.certbot(*earlier)
     old = set(view.leaves(mailhost).values())
-    if scenario != "install":
+    name = NAME
+    if scenario == "switch":
+        mailhost.run("certbot-dovecot", "standby", NAME)
+        name = f"{NAME}-standby"
+    elif scenario != "install":
         # Renewed while the servers were not told: what the killed run does is ours alone, and fast.
         mailhost.certbot("renew", "--force-renewal", "--disable-renew-updates", at=at)
-    new = view.live_leaf(NAME)
+    new = view.live_leaf(name)
     configuration = mailhost.snapshot("/etc/dovecot", "/etc/postfix")
     saved = Saved(mailhost, tmp_path)
     trace = tmp_path / "trace"
@@ -128,6 +133,9 @@ def test_a_kill_anywhere(mailhost, tmp_path, scenario, shard):
             left = view.changed(configuration, mailhost.snapshot("/etc/dovecot", "/etc/postfix"))
             assert {os.path.basename(path) for path in left} <= {".certbot.lock"}, where
         else:
-            record = json.loads(view.read(f"{STORE}/state.json"))
+            record = json.loads(view.read(f"/etc/letsencrypt/dovecot/{name}/state.json"))
             assert [record[name] for name in ("installing", "reload", "verify")] == [[], [], []], where
             assert record["leaf"] == new, where
+        if scenario == "switch":
+            ledger = json.loads(view.read(f"{STORE}/dane.json"))
+            assert (ledger["turning"], [turn[1] for turn in ledger["turns"]]) == ("", [name]), where

@@ -1,6 +1,7 @@
-"""The closed loop on a real host with real name servers: a standby, its record, the switch of a new year, and the emergency.
+"""The lineage that stands by, where nothing is published: made, told apart, switched to, refused, and removed.
 
-The zone ``secure.test`` is signed.  Its secondary hears of an update only when it is told to catch up.
+No name server is needed but the lab's quiet one, so that these run with every certbot; with records in a signed zone it is
+test_dane.
 """
 
 from __future__ import annotations
@@ -10,38 +11,13 @@ import os
 
 import pytest
 
-from certbot_dovecot.dane import publish, update
 from tests.integration import view
-from tests.lab import names as name_servers
+from tests.integration.test_install import INSTALL, NAME, STORE
 
-NAME = "mail.secure.test"
 OTHER = f"{NAME}-standby"
-HOME = "/etc/letsencrypt/dovecot"
 LIVE = "/etc/letsencrypt/live"
-CREDENTIALS = "/etc/letsencrypt/rfc2136.ini"
-INSTALL = ("--installer", "dovecot", "-a", "standalone", "-d", NAME, "--dovecot-resolver", name_servers.CACHE)
-RFC2136 = ("--dovecot-publish-rfc2136", CREDENTIALS)
-#: Proven after two days; a new year.
-LATER, NEW_YEAR = "2026-12-20 12:00:00", "2027-01-02 12:00:00"
-
-
-@pytest.fixture
-def names(mailhost):
-    """Name servers; the file of credentials is there."""
-    with name_servers.run("knot") as servers:
-        mailhost.write(
-            CREDENTIALS,
-            f"dns_rfc2136_server = {name_servers.PRIMARY}\ndns_rfc2136_name = lab\ndns_rfc2136_secret = {servers.secret}\n"
-            "dns_rfc2136_algorithm = HMAC-SHA256\n",
-        )
-        os.chmod(CREDENTIALS, 0o600)
-        yield servers
-
-
-def renew(host, servers, at: str, *more: str):
-    """The timer's run, at a time of its own, which is the primary name server's too."""
-    servers.set_clock(at)
-    return host.certbot("renew", "-q", *more, at=at)
+CONFIGURATIONS = ("/etc/dovecot", "/etc/postfix")
+NEW_YEAR = "2027-01-02 12:00:00"
 
 
 def key_of(lineage: str) -> str:
@@ -50,179 +26,85 @@ def key_of(lineage: str) -> str:
 
 def served(host) -> set[str]:
     """The keys of all ports that are ours."""
-    return {host.served(port, sni=NAME).spki for port in (110, 143, 465, 587, 993, 995, 4190)}
-
-
-def primary(servers):
-    said = publish.Credentials(name_servers.PRIMARY, 53, "lab", servers.secret, "HMAC-SHA256")
-    return update.Primary(said, seconds=3)
-
-
-def stands(servers, port: int) -> set[str]:
-    """Digests of the records for a port at the primary."""
-    return {data.digest for data in primary(servers).present(f"_{port}._tcp.{NAME}.")[1]}
+    return {host.served(port).spki for port in (110, 143, 465, 587, 993, 995, 4190)}
 
 
 def ledger() -> dict:
-    return json.loads(view.read(f"{HOME}/{NAME}/dane.json"))
+    return json.loads(view.read(f"{STORE}/dane.json"))
 
 
-def test_a_year_with_dynamic_updates(mailhost, names):
-    mailhost.certbot(*INSTALL, *RFC2136)
-    first = key_of(NAME)
-    mailhost.certbot("renew", "-q")
-    assert first in stands(names, 993)
+def conf(lineage: str) -> str:
+    return view.read(f"/etc/letsencrypt/renewal/{lineage}.conf").decode()
+
+
+@pytest.fixture
+def host(mailhost):
+    """A host with a lineage that is installed, and one that stands by."""
+    mailhost.certbot(*INSTALL)
     made = mailhost.run("certbot-dovecot", "standby", NAME)
     assert f"{OTHER} stands by for {NAME}" in made.stdout
-    second = key_of(OTHER)
-    assert second != first
-    assert served(mailhost) == {first}
-    assert stands(names, 993) >= {first, second}
-    assert f"TLSA 3 1 1 {second}  ; next key, not served yet" in view.read(f"{HOME}/{NAME}/tlsa.zone").decode()
-    names.catch_up()
-    renew(mailhost, names, LATER)
-    assert ledger()["evidence"]["since"].startswith("2026-12-20")
-    # The new year: proven, so the servers change; the old record goes.
-    renew(mailhost, names, NEW_YEAR)
-    assert served(mailhost) == {second}
-    assert stands(names, 993) & {first, second} == {second}
+    return mailhost
+
+
+def test_a_standby_is_made_by_stock_certbot_and_not_installed(host):
+    first, second = key_of(NAME), key_of(OTHER)
+    assert first != second
+    assert served(host) == {first}
+    assert f"dovecot_standby_for = {NAME}" in conf(OTHER)
+    assert "installer = dovecot" in conf(OTHER)
+    assert "authenticator = standalone" in conf(OTHER)
+    before = host.snapshot(*CONFIGURATIONS)
+    host.certbot("renew", "-q", "--force-renewal")
+    # Both are renewed, with their keys.
+    assert (key_of(NAME), key_of(OTHER), served(host)) == (first, second, {first})
+    assert host.snapshot(*CONFIGURATIONS) == before
+
+
+def test_the_two_change_places_every_year(host):
+    """Nothing is published, so the first run of a new year switches at once; the former one takes a new key when it is due."""
+    first, second = key_of(NAME), key_of(OTHER)
+    host.certbot("renew", "-q", at=NEW_YEAR)
+    assert served(host) == {second}
     assert ledger()["turns"][0][1:3] == [OTHER, second]
-    # The former one takes a new key at its next renewal, and is the standby; what is served keeps its key.
-    renew(mailhost, names, "2027-02-01 12:00:00", "--force-renewal")
+    shown = view.read("/etc/dovecot/conf.d/10-ssl.conf").decode() + view.read("/etc/postfix/master.cf").decode()
+    assert f"/{OTHER}/2026.pem" in shown
+    assert f"/{NAME}/2026.pem" not in shown
+    host.certbot("renew", "-q", "--force-renewal", at="2027-01-20 12:00:00")
     third = key_of(NAME)
     assert third not in (first, second)
-    assert key_of(OTHER) == second
-    assert served(mailhost) == {second}
-    assert stands(names, 993) & {first, second, third} == {second, third}
-    renew(mailhost, names, "2027-02-10 12:00:00", "--force-renewal")
+    assert (key_of(OTHER), served(host)) == (second, {second})
+    assert set(view.leaves(host).values()) == {view.live_leaf(OTHER)}
+    host.certbot("renew", "-q", "--force-renewal", at="2027-02-10 12:00:00")
     assert (key_of(NAME), key_of(OTHER)) == (third, second)
 
 
-def test_by_hand_without_a_standby_the_key_stays(mailhost, names):
-    mailhost.certbot(*INSTALL)
-    first = key_of(NAME)
-    names.update("secure.test", *((f"_{port}._tcp.mail", f"3 1 1 {first}") for port in (993, 587)))
-    names.catch_up()
-    done = mailhost.certbot("renew", "-q", "--force-renewal", at=NEW_YEAR)
-    # The renewal succeeds, and says what makes the rotation safe; once a day.
-    assert f"certbot-dovecot standby {NAME}" in done.stderr
-    assert (key_of(NAME), served(mailhost)) == (first, {first})
-    assert mailhost.certbot("renew", "-q", "--force-renewal", at="2027-01-02 20:00:00").stderr == ""
-    assert "certbot-dovecot standby" in mailhost.certbot("renew", "-q", "--force-renewal", at="2027-01-03 20:00:00").stderr
-    # What the admin asks for in so many words is done, with a warning.
-    done = mailhost.certbot("renew", "-q", "--force-renewal", "--new-key", at="2027-01-04 12:00:00")
-    assert "the key changes, as you say" in done.stderr
-    assert key_of(NAME) != first
-
-
-def test_by_hand_with_a_standby(mailhost, names):
-    mailhost.certbot(*INSTALL)
-    first = key_of(NAME)
-    names.update("secure.test", ("_993._tcp.mail", f"3 1 1 {first}"), ("_dane", f"3 1 1 {first}"))
-    made = mailhost.run("certbot-dovecot", "standby", NAME)
-    second = key_of(OTHER)
-    line = f"_993._tcp.{NAME}. 3600 IN TLSA 3 1 1 {second}"
-    assert line in made.stderr
-    # Forgotten: the year turns, and nothing changes; the admin is told every day what is missing.
-    told = mailhost.certbot("renew", "-q", "--force-renewal", at=NEW_YEAR)
-    assert line in told.stderr
-    assert (key_of(NAME), key_of(OTHER), served(mailhost)) == (first, second, {first})
-    assert line not in mailhost.certbot("renew", "-q", at="2027-01-03 08:00:00").stderr
-    # Added: after the floor the next run switches.
-    names.update("secure.test", ("_993._tcp.mail", f"3 1 1 {second}"), ("_dane", f"3 1 1 {second}"))
-    names.catch_up()
-    mailhost.certbot("renew", "-q", at="2027-01-04 12:00:00")
-    assert served(mailhost) == {first}
-    assert mailhost.run("certbot-dovecot", "rollover", NAME, at="2027-01-05 12:00:00", check=False).code == 3
-    told = mailhost.certbot("renew", "-q", at="2027-01-06 12:00:01")
-    assert served(mailhost) == {second}
-    assert f"_993._tcp.{NAME}. 3600 IN TLSA 3 1 1 {first}" in told.stderr
-    assert "remove them from the DNS" in told.stderr
-
-
-def test_nothing_is_published_and_a_standby_takes_over_at_once(mailhost):
-    name = "mail.example.test"
-    mailhost.certbot("--installer", "dovecot", "-a", "standalone", "-d", name)
-    mailhost.run("certbot-dovecot", "standby", name)
-    mailhost.certbot("renew", "-q", at=NEW_YEAR)
-    assert mailhost.served(993).spki == mailhost.served(465).spki == key_of(f"{name}-standby")
-
-
-def test_dns_that_does_not_answer_keeps_the_key(mailhost):
-    mailhost.certbot(*INSTALL)
-    first = key_of(NAME)
-    done = mailhost.certbot("renew", "-q", "--force-renewal", at=NEW_YEAR)
-    assert "could not be found" in done.stderr
-    assert key_of(NAME) == first
-    mailhost.certbot(*INSTALL, "--dovecot-dane", "off", "--keep-until-expiring")
-    mailhost.certbot("renew", "-q", "--force-renewal", at="2027-01-05 12:00:00")
-    assert key_of(NAME) != first
-
-
-def test_a_bogus_zone_keeps_the_key(mailhost, names):
-    mailhost.certbot(*INSTALL[:-4], "-d", "mail.bogus.test", *INSTALL[-2:])
-    first = key_of("mail.bogus.test")
-    done = mailhost.certbot("renew", "-q", "--force-renewal", at=NEW_YEAR)
-    assert "does not validate" in done.stderr
-    assert key_of("mail.bogus.test") == first
-
-
-def test_the_emergency(mailhost, names):
-    mailhost.certbot(*INSTALL, *RFC2136)
-    mailhost.run("certbot-dovecot", "standby", NAME)
+def test_a_rollover_by_hand_and_back(host):
+    before = host.snapshot(*CONFIGURATIONS)
     first, second = key_of(NAME), key_of(OTHER)
-    done = mailhost.run("certbot-dovecot", "rollover", NAME, "--now", "--reason", "a stolen backup")
-    assert served(mailhost) == {second}
-    assert "Caches may hold the record of the old key for" in done.stdout
-    # Nobody had proven the next record: that is said, with the seconds.
-    assert "senders that hold an older set defer their mail" in done.stderr
-    # The lost key is replaced, and the new one comes next.
-    third = key_of(NAME)
-    assert third not in (first, second)
-    assert stands(names, 993) & {first, second, third} == {second, third}
-    assert ledger()["turns"][0][3] == "a stolen backup"
+    done = host.run("certbot-dovecot", "rollover", NAME)
+    assert f"the servers serve the key of {OTHER} now" in done.stdout
+    assert served(host) == {second}
+    # The key that was served is spent: it is replaced before it may come again.
+    refused = host.run("certbot-dovecot", "rollover", NAME, check=False)
+    assert refused.code == 1
+    assert "was served before" in refused.stderr
+    host.certbot("renew", "-q", "--force-renewal", "--cert-name", NAME)
+    assert key_of(NAME) != first
+    host.run("certbot-dovecot", "rollover", OTHER)
+    assert served(host) == {key_of(NAME)}
+    after = {path: entry for path, entry in host.snapshot(*CONFIGURATIONS).items() if not path.endswith(".lock")}
+    assert view.changed(before, after) == {"/etc/dovecot/conf.d/10-ssl.conf", "/etc/postfix/master.cf"}
 
 
-def test_the_emergency_while_the_ca_and_the_dns_are_down(mailhost, names):
-    mailhost.certbot(*INSTALL)
-    mailhost.run("certbot-dovecot", "standby", NAME)
-    first, second = key_of(NAME), key_of(OTHER)
-    mailhost.write("/etc/letsencrypt/cli.ini", view.read("/etc/letsencrypt/cli.ini").decode().replace("14000", "1"))
-    mailhost.write("/etc/resolv.conf", "nameserver 127.0.0.99\n")
-    done = mailhost.run("certbot-dovecot", "rollover", NAME, "--now", "--reason", "lost")
-    mailhost.write("/etc/resolv.conf", "nameserver 127.0.0.1\n")
-    assert served(mailhost) == {second}
-    assert "not replaced yet" in done.stderr
-    assert key_of(NAME) == first
+def test_a_switch_is_undone_by_certbots_rollback(host):
+    configuration = host.snapshot(*CONFIGURATIONS)
+    host.certbot("renew", "-q", at=NEW_YEAR)
+    host.certbot("rollback", "--installer", "dovecot")
+    assert host.snapshot(*CONFIGURATIONS) == configuration
+    assert served(host) == {key_of(NAME)}
 
 
-def test_a_switch_with_a_bundle_that_is_none_changes_nothing(mailhost, names):
-    mailhost.certbot(*INSTALL)
-    mailhost.run("certbot-dovecot", "standby", NAME)
-    first = key_of(NAME)
-    before = mailhost.snapshot("/etc/dovecot", "/etc/postfix")
-    mailhost.write(f"{LIVE}/{OTHER}/privkey.pem", view.read(f"{LIVE}/{NAME}/privkey.pem").decode())
-    done = mailhost.run("certbot-dovecot", "rollover", NAME, "--now", "--reason", "x", check=False)
-    assert done.code == 1
-    assert "does not belong to the certificate" in done.stderr
-    assert (mailhost.snapshot("/etc/dovecot", "/etc/postfix"), served(mailhost)) == (before, {first})
-    assert ledger()["turning"] == ""
-
-
-def test_a_switch_that_fails_on_the_wire_goes_back(mailhost, names):
-    mailhost.certbot(*INSTALL)
-    mailhost.run("certbot-dovecot", "standby", NAME)
-    first = key_of(NAME)
-    before = mailhost.snapshot("/etc/dovecot", "/etc/postfix")
-    with mailhost.hidden("/usr/bin/doveadm"):
-        done = mailhost.run("certbot-dovecot", "rollover", NAME, "--now", "--reason", "x", check=False)
-    assert done.code == 1
-    assert "doveadm is not installed" in done.stderr
-    assert (mailhost.snapshot("/etc/dovecot", "/etc/postfix"), served(mailhost)) == (before, {first})
-    assert (ledger()["turning"], ledger()["turns"]) == ("", [])
-
-
-def test_a_standby_is_not_installed(mailhost, names):
+def test_run_makes_a_standby_too_and_it_is_refused_to_install(mailhost):
     mailhost.certbot(*INSTALL)
     mailhost.certbot(*INSTALL, "--dovecot-standby-for", NAME, "--cert-name", "other")
     assert served(mailhost) == {key_of(NAME)}
@@ -230,9 +112,9 @@ def test_a_standby_is_not_installed(mailhost, names):
     refused = mailhost.certbot("install", "--installer", "dovecot", "--cert-name", "other", check=False)
     assert refused.code == 1
     assert "certbot-dovecot rollover" in refused.stderr
-    # Without the option the two could not be told apart: it is put back.
+    # certbot forgets plugin options; without this one the two could not be told apart, so it is put back.
     mailhost.certbot("certonly", *INSTALL, "--cert-name", "other", "--force-renewal")
-    assert f"dovecot_standby_for = {NAME}" in view.read("/etc/letsencrypt/renewal/other.conf").decode()
+    assert f"dovecot_standby_for = {NAME}" in conf("other")
 
 
 def test_a_standby_for_nothing_is_refused(mailhost):
@@ -240,84 +122,98 @@ def test_a_standby_for_nothing_is_refused(mailhost):
         assert mailhost.certbot(*INSTALL, *more, check=False).code == 1
     mailhost.certbot(*INSTALL)
     refused = mailhost.certbot(
-        *INSTALL, "-d", "more.secure.test", "--cert-name", "x", "--dovecot-standby-for", NAME, check=False
+        *INSTALL, "-d", "more.example.test", "--cert-name", "x", "--dovecot-standby-for", NAME, check=False
     )
     assert "must have the same names" in refused.stderr
     assert not os.path.exists(f"{LIVE}/x")
 
 
-def test_names_that_differ_refuse_the_switch(mailhost, names):
-    mailhost.certbot(*INSTALL)
-    mailhost.run("certbot-dovecot", "standby", NAME)
-    mailhost.certbot(*INSTALL, "-d", "more.secure.test", "--cert-name", NAME, "--force-renewal")
-    refused = mailhost.run("certbot-dovecot", "rollover", NAME, "--now", "--reason", "x", check=False)
-    assert refused.code == 1
-    assert "have not the same names (more.secure.test)" in refused.stderr
-    assert served(mailhost) == {key_of(NAME)}
+def test_names_that_differ_refuse_the_switch(host):
+    host.certbot(*INSTALL, "-d", "more.example.test", "--cert-name", NAME, "--force-renewal")
+    for how in ((), ("--now", "--reason", "x")):
+        refused = host.run("certbot-dovecot", "rollover", NAME, *how, check=False)
+        assert refused.code == (1 if how else 3)
+        assert "have not the same names (more.example.test)" in refused.stderr
+    told = host.certbot("renew", "-q", at=NEW_YEAR)
+    assert "have not the same names" in told.stderr
+    assert served(host) == {key_of(NAME)}
 
 
-def test_a_standby_removed(mailhost, names):
-    mailhost.certbot(*INSTALL, *RFC2136)
-    mailhost.run("certbot-dovecot", "standby", NAME)
-    second = key_of(OTHER)
-    assert second in stands(names, 993)
-    mailhost.run("certbot-dovecot", "standby", NAME, "--remove")
-    assert second not in stands(names, 993)
-    assert key_of(NAME) in stands(names, 993)
-    assert not os.path.exists(f"{LIVE}/{OTHER}")
-    assert not os.path.exists(f"{HOME}/{OTHER}")
-    assert mailhost.run("certbot-dovecot", "standby", NAME, "--remove", check=False).code == 1
+def test_a_bundle_that_is_none_changes_nothing(host):
+    first, before = key_of(NAME), host.snapshot(*CONFIGURATIONS)
+    host.write(f"{LIVE}/{OTHER}/privkey.pem", view.read(f"{LIVE}/{NAME}/privkey.pem").decode())
+    done = host.run("certbot-dovecot", "rollover", NAME, "--now", "--reason", "x", check=False)
+    assert done.code == 1
+    assert "does not belong to the certificate" in done.stderr
+    assert (host.snapshot(*CONFIGURATIONS), served(host)) == (before, {first})
+    assert ledger()["turning"] == ""
 
 
-def test_a_program_publishes(mailhost, names):
-    """``--dovecot-publish-command``: a program of the admin's gets the changes as JSON."""
-    program, out = "/etc/letsencrypt/publish", "/etc/letsencrypt/published.json"
-    mailhost.write(program, f"#!/bin/sh\ncat > {out}\n")
-    os.chmod(program, 0o755)
-    mailhost.certbot(*INSTALL, "--dovecot-publish-command", program)
-    mailhost.certbot("renew", "-q")
-    told = {one["owner"]: one for one in json.loads(view.read(out))["changes"]}
-    assert told[f"_993._tcp.{NAME}."]["add"] == [f"3 1 1 {key_of(NAME)}"]
-    mailhost.write(program, "#!/bin/sh\ncat > /dev/null; echo no luck >&2; exit 3\n")
-    failed = mailhost.certbot("renew", "-q", at="2026-11-30 12:00:00", check=False)
-    assert failed.code == 1
-    assert "exit code 3 (no luck)" in failed.stderr
+def test_a_switch_that_fails_goes_back(host):
+    first, before = key_of(NAME), host.snapshot(*CONFIGURATIONS)
+    with host.hidden("/usr/bin/doveadm"):
+        done = host.run("certbot-dovecot", "rollover", NAME, "--now", "--reason", "x", check=False)
+    assert done.code == 1
+    assert "doveadm is not installed" in done.stderr
+    assert (host.snapshot(*CONFIGURATIONS), served(host)) == (before, {first})
+    assert (ledger()["turning"], ledger()["turns"]) == ("", [])
 
 
-def test_d13_port_25_that_serves_the_lineages_own_files(mailhost, names):
-    """A main.cf that names certbot's live files: a record for port 25 would stop mail if that key changed."""
-    mailhost.certbot(*INSTALL)
-    names.update("secure.test", ("_25._tcp.mail", f"3 1 1 {key_of(NAME)}"))
-    names.catch_up()
-    first = key_of(NAME)
-    done = mailhost.certbot("renew", "-q", "--force-renewal", at=NEW_YEAR)
-    assert "_25._tcp.mail.secure.test. has a record of this key" in done.stderr
-    assert key_of(NAME) == first
+def test_a_server_that_is_down_holds_up_the_switch(host):
+    """R4: on any doubt the old key stays; the emergency does not wait."""
+    host.stop("postfix")
+    told = host.certbot("renew", "-q", at=NEW_YEAR)
+    assert "an endpoint does not tell what it serves" in told.stderr
+    assert host.served(993).spki == key_of(NAME)
+    host.run("certbot-dovecot", "rollover", NAME, "--now", "--reason", "stolen", check=False)
+    host.start("postfix")
+    assert served(host) == {key_of(OTHER)}
 
 
-def test_the_dns_is_asked_once_in_six_hours(mailhost, names):
-    mailhost.certbot(*INSTALL)
-    mailhost.run("certbot-dovecot", "standby", NAME)
-    mailhost.certbot("renew", "-q", at="2026-12-01 00:00:00")
-    asked = ledger()["asked"]
-    mailhost.certbot("renew", "-q", at="2026-12-01 05:59:00")
-    assert ledger()["asked"] == asked
-    mailhost.certbot("renew", "-q", at="2026-12-01 06:01:00")
-    assert ledger()["asked"] != asked
-
-
-def test_the_record_of_it_is_damaged(mailhost, names):
-    mailhost.certbot(*INSTALL)
-    mailhost.run("certbot-dovecot", "standby", NAME)
-    mailhost.write(f"{HOME}/{NAME}/dane.json", "{")
-    failed = mailhost.certbot("renew", "-q", "--force-renewal", at=NEW_YEAR, check=False)
+def test_a_damaged_record_keeps_every_key(host):
+    first, second = key_of(NAME), key_of(OTHER)
+    host.write(f"{STORE}/dane.json", "{")
+    failed = host.certbot("renew", "-q", "--force-renewal", at=NEW_YEAR, check=False)
     assert failed.code == 1
     assert "this record is damaged" in failed.stderr
-    assert view.read(f"{HOME}/{NAME}/dane.json") == b"{"
+    assert view.read(f"{STORE}/dane.json") == b"{"
+    assert (key_of(NAME), key_of(OTHER), served(host)) == (first, second, {first})
+
+
+def test_a_standby_removed(host):
+    host.run("certbot-dovecot", "standby", NAME, "--remove")
+    assert not os.path.exists(f"{LIVE}/{OTHER}")
+    assert not os.path.exists(f"/etc/letsencrypt/dovecot/{OTHER}")
+    assert host.run("certbot-dovecot", "standby", NAME, "--remove", check=False).code == 1
+    # Alone again: the year's new key is taken at a renewal.
+    first = key_of(NAME)
+    host.certbot("renew", "-q", "--force-renewal", at=NEW_YEAR)
+    assert key_of(NAME) != first
+    assert served(host) == {key_of(NAME)}
+
+
+def test_a_certificate_authority_that_is_down(mailhost):
+    mailhost.certbot(*INSTALL)
+    path = "/etc/letsencrypt/cli.ini"
+    mailhost.write(path, view.read(path).decode().replace("14000", "1"))
+    failed = mailhost.run("certbot-dovecot", "standby", NAME, "--", "--server", "https://localhost:1/dir", check=False)
+    assert failed.code == 1
+    assert "Nothing was registered" in failed.stderr
+    assert not os.path.exists(f"{STORE}/dane.json")
 
 
 @pytest.mark.parametrize(
-    ("words", "code"), [(("rollover", NAME, "--now"), 64), (("rollover", "nobody"), 1), (("standby",), 64)]
+    ("words", "code"),
+    [
+        (("rollover", NAME, "--now"), 64),
+        (("rollover", NAME, "--reason", "x"), 64),
+        (("rollover", "nobody"), 1),
+        (("rollover", NAME), 1),
+        (("standby",), 64),
+        (("standby", "nobody"), 1),
+    ],
 )
 def test_wrong_usage(mailhost, words, code):
+    if "nobody" not in words:
+        mailhost.certbot(*INSTALL)
     assert mailhost.run("certbot-dovecot", *words, check=False).code == code

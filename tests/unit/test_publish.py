@@ -83,7 +83,7 @@ def test_the_document_for_a_program_has_only_what_changes():
         publish.change(OWNER, [CURRENT], {one(OLD)}, {one(OLD)}),
         publish.change(OWNER, [CURRENT], {one(CURRENT)}, set()),
     ]
-    assert json.loads(publish.document(changes, 3600)) == {
+    assert json.loads(publish.document(changes)) == {
         "changes": [
             {
                 "owner": OWNER,

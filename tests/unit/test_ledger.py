@@ -1,0 +1,86 @@
+"""The record of a lineage's keys in the DNS: what is written is read again, and what is damaged is left alone."""
+
+from __future__ import annotations
+
+import datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from certbot_dovecot import files, ledger, store
+from certbot_dovecot.dane.answers import Data, Outcome, Owner, Seen, Survey, Validity
+from certbot_dovecot.dane.rollover import Evidence
+from certbot_dovecot.ledger import EVERY, Ledger, Turn
+from certbot_dovecot.problems import StateProblem
+
+NOW = datetime.datetime(2027, 1, 2, tzinfo=datetime.timezone.utc)
+NAMES = st.sampled_from(["", "mail.example.org", "a"])
+TIMES = st.datetimes(datetime.datetime(2000, 1, 1), datetime.datetime(2100, 1, 1), timezones=st.just(datetime.timezone.utc))
+DATA = st.builds(Data, st.integers(0, 255), st.integers(0, 255), st.integers(0, 255), st.sampled_from(["", "AB", "C" * 64]))
+TURNS = st.builds(Turn, TIMES, NAMES, NAMES, st.text(max_size=8).filter(lambda text: text.isprintable()))
+EVIDENCE = st.builds(
+    Evidence, NAMES, NAMES, st.frozensets(NAMES), st.one_of(st.none(), TIMES), st.integers(0, 2**31 - 1)
+)
+LEDGERS = st.builds(
+    Ledger,
+    first=NAMES,
+    standby=NAMES,
+    turning=NAMES,
+    turns=st.lists(TURNS, max_size=3).map(tuple),
+    asked=st.one_of(st.none(), TIMES),
+    signature=st.lists(st.tuples(NAMES, st.integers(), st.integers(), st.integers()), max_size=2).map(tuple),
+    evidence=st.one_of(st.none(), EVIDENCE),
+    ours=st.frozensets(st.tuples(NAMES, DATA), max_size=4),
+    said=st.dictionaries(NAMES, TIMES, max_size=3),
+)
+SEEN = st.builds(Seen, NAMES, st.sampled_from(Outcome), st.frozensets(DATA), st.integers(0, 2**31), st.booleans())
+OWNERS = st.builds(
+    Owner, NAMES, st.lists(SEEN, max_size=3).map(tuple), st.sampled_from(Validity), st.frozensets(DATA), NAMES
+)
+
+
+@given(LEDGERS)
+def test_what_is_written_is_read_again(made):
+    assert ledger.parse(ledger.dump(made), "x") == made
+
+
+@given(at=TIMES, owners=st.lists(OWNERS, max_size=3).map(tuple), notes=st.lists(NAMES, max_size=2).map(tuple))
+def test_a_survey_is_evidence(tmp_path_factory, at, owners, notes):
+    place = store.folder(str(tmp_path_factory.mktemp("home")), "", "a")
+    files.make_directory(place.path)
+    ledger.file_survey(place, Survey(at, owners, notes))
+    assert ledger.survey_of(place) == Survey(at, owners, notes)
+
+
+@pytest.mark.parametrize("data", [b"", b"{", b"[]", b'{"format": 2}', b'{"format": 1}', b"null", b"\xff"])
+def test_a_damaged_record_is_a_problem(data):
+    with pytest.raises(StateProblem, match="damaged"):
+        ledger.parse(data, "x")
+
+
+def test_a_look_is_due_after_six_hours_or_when_a_file_changes(tmp_path):
+    path = tmp_path / "leaf"
+    path.write_text("old")
+    made = Ledger(asked=NOW, signature=files.sign([str(path)]))
+    assert not made.due(NOW)
+    assert not made.due(NOW + EVERY - datetime.timedelta(seconds=1))
+    assert made.due(NOW + EVERY)
+    # A clock that ran backwards.
+    assert made.due(NOW - datetime.timedelta(seconds=1))
+    path.write_text("new!")
+    assert made.due(NOW)
+    assert Ledger().due(NOW)
+
+
+def test_what_was_said_is_not_said_again_for_a_while():
+    made, day = Ledger(said={"kept": NOW}), datetime.timedelta(days=1)
+    assert made.quiet("kept", NOW + day / 2, day)
+    assert not made.quiet("kept", NOW + day, day)
+    assert not made.quiet("other", NOW, day)
+    assert not made.quiet("kept", NOW - day, day)
+
+
+def test_a_switch_begins_new_evidence():
+    made = Ledger(turning="b", evidence=Evidence("A", "B", frozenset()), asked=NOW).turned(Turn(NOW, "b", "B", "due"))
+    assert (made.turning, made.evidence, made.asked, made.turns[-1].to) == ("", None, None, "b")
