@@ -71,8 +71,10 @@ def roll(way: Way, name: str) -> Told:
 
     :raises Problem: nobody stands by, or it failed.
     """
-    pair = _with_standby(way, name)
-    return _advance(way, finish(way, pair) or pair, wanted=True)
+    finished = finish(way, _find(way, name))
+    if finished is not None:
+        return Told((_switched(finished),), switched=True)
+    return _advance(way, _with_standby(way, name), wanted=True)
 
 
 def roll_now(way: Way, name: str, reason: str) -> Told:
@@ -81,8 +83,13 @@ def roll_now(way: Way, name: str, reason: str) -> Told:
     :param reason: the admin's, for the record.
     :raises Problem: nobody stands by, or the switch failed; then the servers serve what they did.
     """
+    finished = finish(way, _find(way, name))
+    if finished is not None:
+        return Told(
+            (_switched(finished), "That finished a switch that was interrupted. If this is the key that is lost, run it again."),
+            switched=True,
+        )
     pair = _with_standby(way, name)
-    pair = finish(way, pair) or pair
     lost = pair.serving.key().sha256
     evidence, at = pair.ledger.evidence, way.clock()
     pair = switch(way, pair, reason)
@@ -101,8 +108,8 @@ def roll_now(way: Way, name: str, reason: str) -> Told:
                 f"Caches may hold the record of the old key for {seconds} s after it is gone from the DNS, not before "
                 f"{until:%Y-%m-%d %H:%M} UTC; a sender with such a set accepts the old key too."
             )
-        warnings += _by_hand(publishing.todo(pair, places))
-        if evidence is None or evidence.since is None:
+        warnings += _by_hand(publishing.todo(pair, places), seen.step)
+        if seen.step.kind is not Kind.FREE and (evidence is None or evidence.since is None):
             warnings.append(
                 f"The record of the new key was not proven to be everywhere: senders that hold an older set defer their mail "
                 f"for up to {seconds} s."
@@ -146,8 +153,10 @@ def switch(way: Way, pair: Pair, reason: str) -> Pair:
     except Problem:
         _settle(way, pair, turn, False)
         raise
-    _settle(way, pair, turn, bool(report.answers))
-    if not report.answers:
+    # After a kill there may be nothing left to do but this note.
+    turned = report.plan is not None and bool(report.plan.targets)
+    _settle(way, pair, turn, turned)
+    if not turned:
         raise ServerProblem(
             f"no server names the files of {pair.serving.lineage.name}: there is nothing to switch",
             where=pair.name,
@@ -174,7 +183,7 @@ def _advance(way: Way, pair: Pair, wanted: bool = False) -> Told:
             places = watch.places(way, replace(seen, pair=pair))
             pair, changes = publishing.publish_them(way, pair, places)
             notes += [_switched(pair), *_published(changes)]
-            by_hand = _by_hand(publishing.todo(pair, publishing.after(places, changes)))
+            by_hand = _by_hand(publishing.todo(pair, publishing.after(places, changes)), step)
             return Told(tuple(notes), tuple(by_hand), step, True)
         step = Step(Kind.KEEP, stop, step.until)
     return Told(tuple(notes), tuple(_say(way, pair, step, publishing.todo(pair, places), due)), step)
@@ -285,9 +294,9 @@ def _published(changes: Sequence[Change]) -> list[str]:
     return said
 
 
-def _by_hand(todo: Todo) -> list[str]:
+def _by_hand(todo: Todo, step: Step) -> list[str]:
     said = []
-    if todo.add:
+    if todo.add and step.kind is not Kind.FREE:
         said.append("\n".join(["Add to the DNS:", *_indented(todo.add)]))
     if todo.remove:
         head = "Records of a key that is not served any more; remove them from the DNS:"
