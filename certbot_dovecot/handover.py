@@ -86,7 +86,7 @@ def roll_now(way: Way, name: str, reason: str) -> Told:
     finished = finish(way, _find(way, name))
     if finished is not None:
         return Told(
-            (_switched(finished), "That finished a switch that was interrupted. If this is the key that is lost, run it again."),
+            (_switched(finished), "That finished a switch that was interrupted. If this is the lost key, run it again."),
             switched=True,
         )
     pair = _with_standby(way, name)

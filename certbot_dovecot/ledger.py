@@ -6,7 +6,7 @@ is in the record of the first lineage, also after the two have changed places.
 
 What the DNS said at the last look is filed in ``survey.json``, as evidence; only :func:`survey_of` reads it.
 
-Small and light, because a ``certbot renew`` with nothing due reads it.  Fails as a
+A ``certbot renew`` with nothing due looks into it by itself (:mod:`~certbot_dovecot.glance`).  Fails as a
 :class:`~certbot_dovecot.problems.StateProblem` if a file is not what we write; it is never overwritten then.
 """
 
@@ -19,7 +19,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Optional
 
-from certbot_dovecot import files
+from certbot_dovecot import files, glance
 from certbot_dovecot.dane.answers import Data, Outcome, Owner, Seen, Survey, Validity
 from certbot_dovecot.dane.rollover import Evidence
 from certbot_dovecot.files import Signature
@@ -27,8 +27,6 @@ from certbot_dovecot.problems import StateProblem
 from certbot_dovecot.store import Folder
 
 FORMAT = 1
-#: The DNS is asked this often while nothing changes (R8).
-EVERY = datetime.timedelta(hours=6)
 #: How many switches are remembered.
 _TURNS = 20
 
@@ -88,10 +86,8 @@ class Ledger:
         return said is not None and datetime.timedelta(0) <= now - said < pause
 
     def due(self, now: datetime.datetime) -> bool:
-        """Whether the DNS is to be asked: it is some time ago, or what it is asked about has changed."""
-        if self.turning or self.asked is None or not files.unchanged(self.signature):
-            return True
-        return not datetime.timedelta(0) <= now - self.asked < EVERY
+        """Whether the DNS is to be asked; see :func:`certbot_dovecot.glance.is_due`."""
+        return glance.is_due(self.turning, self.asked, self.signature, now)
 
 
 def path_of(place: Folder) -> str:

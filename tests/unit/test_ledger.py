@@ -8,10 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from certbot_dovecot import files, ledger, store
+from certbot_dovecot import files, glance, ledger, store
 from certbot_dovecot.dane.answers import Data, Outcome, Owner, Seen, Survey, Validity
 from certbot_dovecot.dane.rollover import Evidence
-from certbot_dovecot.ledger import EVERY, Ledger, Turn
+from certbot_dovecot.glance import EVERY
+from certbot_dovecot.ledger import Ledger, Turn
 from certbot_dovecot.problems import StateProblem
 
 NOW = datetime.datetime(2027, 1, 2, tzinfo=datetime.timezone.utc)
@@ -62,15 +63,23 @@ def test_a_damaged_record_is_a_problem(data):
 def test_a_look_is_due_after_six_hours_or_when_a_file_changes(tmp_path):
     path = tmp_path / "leaf"
     path.write_text("old")
-    made = Ledger(asked=NOW, signature=files.sign([str(path)]))
-    assert not made.due(NOW)
-    assert not made.due(NOW + EVERY - datetime.timedelta(seconds=1))
-    assert made.due(NOW + EVERY)
-    # A clock that ran backwards.
-    assert made.due(NOW - datetime.timedelta(seconds=1))
+    home, first = str(tmp_path), store.folder(str(tmp_path), "", "a")
+    ledger.save(first, Ledger(standby="b", asked=NOW, signature=files.sign([str(path)])))
+    ledger.save(store.folder(home, "", "b"), Ledger(first="a"))
+    for name in ("a", "b"):
+        assert glance.tended(home, name, NOW)
+        assert glance.tended(home, name, NOW + EVERY - datetime.timedelta(seconds=1))
+        assert not glance.tended(home, name, NOW + EVERY)
+        # A clock that ran backwards.
+        assert not glance.tended(home, name, NOW - datetime.timedelta(seconds=1))
     path.write_text("new!")
-    assert made.due(NOW)
-    assert Ledger().due(NOW)
+    assert not glance.tended(home, "a", NOW)
+    ledger.save(first, Ledger(standby="b"))
+    assert not glance.tended(home, "a", NOW)
+    files.write(ledger.path_of(first), b"{")
+    assert not glance.tended(home, "a", NOW)
+    # Nothing of ours.
+    assert glance.tended(home, "c", NOW)
 
 
 def test_what_was_said_is_not_said_again_for_a_while():
