@@ -166,7 +166,7 @@ def _advance(way: Way, pair: Pair, wanted: bool = False) -> Told:
     notes, step = _published(changes), seen.step
     dark = any(place.dark for place in places)
     due = wanted or rotation.is_due(pair.options.key_rotation, pair.since(), way.clock())
-    if pair.standby and not pair.standby.spent() and due and step.kind in (Kind.SWITCH, Kind.FREE):
+    if due and allows(pair, step):
         stop = "an endpoint does not tell what it serves" if dark else _stop(way, pair)
         if not stop:
             pair = switch(way, pair, step.reason)
@@ -178,6 +178,14 @@ def _advance(way: Way, pair: Pair, wanted: bool = False) -> Told:
             return Told(tuple(notes), tuple(by_hand), step, True)
         step = Step(Kind.KEEP, stop, step.until)
     return Told(tuple(notes), tuple(_say(way, pair, step, publishing.todo(pair, places), due)), step)
+
+
+def allows(pair: Pair, step: Step) -> bool:
+    """Whether the DNS allows to change to the one that stands by, with a key that was never served; pure.
+
+    :raises Problem: a leaf cannot be read.
+    """
+    return pair.standby is not None and not pair.standby.spent() and step.kind in (Kind.SWITCH, Kind.FREE)
 
 
 def _stop(way: Way, pair: Pair) -> str:
