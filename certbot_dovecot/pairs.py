@@ -93,8 +93,9 @@ class Pair:
         """
         if self.standby is None:
             return Role.ALONE
-        serving = self.serving.lineage.name == name
-        member = self.serving if serving else self.standby
+        # While a switch is under way, the servers may serve either: neither key may be taken for spent.
+        serving = name in (self.serving.lineage.name, self.ledger.turning)
+        member = self.serving if self.serving.lineage.name == name else self.standby
         return rotation.role_of(member.key().sha256, member.record.spki if member.record else "", serving)
 
     def retired(self) -> tuple[Key, ...]:
