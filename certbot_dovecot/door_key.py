@@ -55,11 +55,9 @@ class _Choosing:
             record = jobs.remembered(self.config.config_dir, lineage.name)
             year = rotation.year_of(current.spki, record.years if record else {}, lineage.history())
             pair = self.door.way().pair(lineage.name)
-            if pair is not None and pair.standby is not None:
-                serving = pair.serving.lineage.name == lineage.name
-                role = rotation.role_of(current.spki, record.spki if record else "", serving)
-                if role is Role.SERVING and pair.options.dane == "off":
-                    role = Role.ALONE
+            role = pair.role(lineage.name) if pair is not None else role
+            if role is Role.SERVING and pair is not None and pair.options.dane == "off":
+                role = Role.ALONE
         # Before certbot's options are set: after that, what the admin said cannot be told from what we did.
         said = self._reuse_said(lineage)
         choice = rotation.choose(self._wish(lineage, said), current, year, jobs.now(), role)

@@ -175,7 +175,7 @@ def _advance(way: Way, pair: Pair, wanted: bool = False) -> Told:
     notes, step = _published(changes), seen.step
     dark = any(place.dark for place in places)
     due = wanted or rotation.is_due(pair.options.key_rotation, pair.since(), way.clock())
-    if pair.standby and not pair.standby.spent() and due and step.kind in (Kind.SWITCH, Kind.FREE):
+    if due and allows(pair, step):
         stop = "an endpoint does not tell what it serves" if dark else _stop(way, pair)
         if not stop:
             pair = switch(way, pair, step.reason)
@@ -189,6 +189,14 @@ def _advance(way: Way, pair: Pair, wanted: bool = False) -> Told:
     return Told(tuple(notes), tuple(_say(way, pair, step, publishing.todo(pair, places), due)), step)
 
 
+def allows(pair: Pair, step: Step) -> bool:
+    """Whether the DNS allows to change to the one that stands by, with a key that was never served; pure.
+
+    :raises Problem: a leaf cannot be read.
+    """
+    return pair.standby is not None and not pair.standby.spent() and step.kind in (Kind.SWITCH, Kind.FREE)
+
+
 def _stop(way: Way, pair: Pair) -> str:
     """Why a switch that the DNS allows must not be done."""
     try:
@@ -200,7 +208,9 @@ def _stop(way: Way, pair: Pair) -> str:
 def _say(way: Way, pair: Pair, step: Step, todo: Todo, due: bool) -> list[str]:
     """What an admin must know, and was not told lately."""
     name = pair.name
-    if step.kind is Kind.KEEP and due:
+    if step.kind is Kind.KEEP and step.lasting and not due:
+        sentences = [f"{name}: a rotation of the key would not be possible as it is: {step.reason}."]
+    elif step.kind is Kind.KEEP and due:
         sentences = [f"{name}: the rotation of the key is due, and the key stays: {step.reason}."]
     elif step.kind is Kind.STANDBY and due and pair.standby is None:
         sentences = [kept(name, step)]

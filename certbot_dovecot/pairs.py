@@ -86,6 +86,18 @@ class Pair:
             return None
         return self.standby.key()
 
+    def role(self, name: str) -> Role:
+        """What the lineage ``name``, one of the two, is to the servers.
+
+        :raises Problem: a leaf cannot be read.
+        """
+        if self.standby is None:
+            return Role.ALONE
+        # While a switch is under way, the servers may serve either: neither key may be taken for spent.
+        serving = name in (self.serving.lineage.name, self.ledger.turning)
+        member = self.serving if self.serving.lineage.name == name else self.standby
+        return rotation.role_of(member.key().sha256, member.record.spki if member.record else "", serving)
+
     def retired(self) -> tuple[Key, ...]:
         """Every key that we know and that is neither served nor next.
 
@@ -145,6 +157,16 @@ def find(config_dir: str, home: str, name: str) -> Optional[Pair]:
     place = store.folder(home, "", first)
     known = ledger.load(place) or Ledger()
     one, other = _member(config_dir, home, first), _member(config_dir, home, known.standby) if known.standby else None
+    return arrange(place, known, first, one, other)
+
+
+def arrange(place: Folder, known: Ledger, first: str, one: Optional[Member], other: Optional[Member]) -> Optional[Pair]:
+    """Which of the two is served, and which stands by; pure.
+
+    :param one: the lineage ``first``; None if certbot does not know it (any more).
+    :param other: the one that was made to stand by; likewise.
+    :returns: None if there is neither.
+    """
     if one is None or (other is not None and _serves(known, one, other)):
         one, other = other, one
     return None if one is None else Pair(first, place, known, one, other)

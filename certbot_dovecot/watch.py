@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from typing import Callable, Optional
 
@@ -122,19 +123,33 @@ def look(way: Way, pair: Pair, wanted: bool = False) -> Look:
     said = way.ask(chosen, [*ports, *sorted(guarded)])
     targets = {owner.place for owner in said.owners if owner.name in ports}
     said = replace(said, owners=tuple(owner for owner in said.owners if owner.name in ports or owner.name not in targets))
-    current, following, retired = pair.serving.key(), pair.following(), pair.retired()
+    current, following = pair.serving.key(), pair.following()
     relevant = rollover.relevant(said, guarded, [key for key in (current, following) if key])
     known = _note(way, pair, said, relevant, current, following, signature)
-    now = way.clock()
-    due = wanted or rotation.is_due(chosen.key_rotation, pair.since(), now)
-    floor = datetime.timedelta(hours=chosen.dane_floor)
-    step = rollover.decide(relevant, known.evidence, current, following, now, floor, due, retired, guarded)
-    deployed = pair.serving.record.spki if pair.serving.record else ""
+    pair = replace(pair, ledger=known)
+    step = judge(pair, relevant, way.clock(), wanted, guarded)
     if unknown and step.kind is not Kind.KEEP:
         step = Step(Kind.KEEP, f"no host is known that {unknown} stands for (Postfix's myhostname, or this host's own name)")
-    elif deployed not in ("", current.sha256):
-        step = Step(Kind.KEEP, f"the servers do not have the present key of {pair.serving.lineage.name} yet")
-    return Look(replace(pair, ledger=known), said, step, ports)
+    return Look(pair, said, step, ports)
+
+
+def judge(pair: Pair, relevant: Survey, now: datetime.datetime, wanted: bool, guarded: AbstractSet[str]) -> Step:
+    """What a survey that is noted in the pair's ledger means; pure, but for the leaves that it reads.
+
+    :param relevant: what is relevant of it.
+    :param wanted: a switch is wanted, whatever the year.
+    :param guarded: owner names of ports that are not ours.
+    :raises Problem: a leaf cannot be read.
+    """
+    chosen, current = pair.options, pair.serving.key()
+    due = wanted or rotation.is_due(chosen.key_rotation, pair.since(), now)
+    floor = datetime.timedelta(hours=chosen.dane_floor)
+    evidence, retired = pair.ledger.evidence, pair.retired() if pair.standby else ()
+    step = rollover.decide(relevant, evidence, current, pair.following(), now, floor, due, retired, guarded)
+    deployed = pair.serving.record.spki if pair.serving.record else ""
+    if deployed not in ("", current.sha256):
+        return Step(Kind.KEEP, f"the servers do not have the present key of {pair.serving.lineage.name} yet")
+    return step
 
 
 def places(way: Way, seen: Look) -> tuple[Place, ...]:

@@ -70,11 +70,13 @@ class Step:
 
     :param reason: in words, without a stop.
     :param until: the earliest switch, where it is known.
+    :param lasting: whether it stays so until an admin changes something in the DNS.
     """
 
     kind: Kind
     reason: str
     until: Optional[datetime.datetime] = None
+    lasting: bool = False
 
 
 @dataclass(frozen=True)
@@ -171,10 +173,11 @@ def decide(
             Kind.KEEP,
             f"{foreign} has a record of this key, and that port is not served by this installer "
             "(--dovecot-postfix-services all, or remove that record)",
+            lasting=True,
         )
     wrong = next((said for owner in counting if (said := _unknown(owner))), "")
     if wrong:
-        return Step(Kind.KEEP, wrong)
+        return Step(Kind.KEEP, wrong, lasting=True)
     stale = next((said for owner in counting if (said := _stale(owner, retired))), "")
     if following is None:
         if stale:
@@ -237,7 +240,10 @@ def _unknown(owner: Owner) -> str:
             return f"{owner.name} has {len(records)} TLSA records, which is more than some senders can take"
         for data in sorted(records):
             if (data.usage, data.selector) != (3, 1) or _LENGTHS.get(data.matching) != len(data.digest):
-                return f"{owner.name} has the record {str(data)[:40]}, of which it is not known whether the next key matches it"
+                why = ": the CA's certificate that it names changes without notice" if data.usage in (0, 2) else ""
+                return (
+                    f"{owner.name} has the record {str(data)[:40]}, of which it is not known whether the next key matches it{why}"
+                )
     return ""
 
 

@@ -149,6 +149,44 @@ def test_what_is_not_understood_keeps_the_key(case):
     assert step(owner({*BOTH, *HOSTILE[case]}), since=NOW - 100 * HOUR).kind is Kind.KEEP
 
 
+def test_d1_a_record_of_the_issuer_is_told_before_a_rotation_is_due():
+    found = step(owner({*BOTH, Data(2, 1, 1, "C" * 64)}))
+    assert (found.kind, found.lasting) == (Kind.KEEP, True)
+    assert "2 1 1" in found.reason
+    assert "changes without notice" in found.reason
+    assert not step(owner(BOTH, validity=Validity.BOGUS)).lasting
+
+
+def test_d13_a_guarded_port_counts_only_with_a_record_of_ours():
+    guarded, other = "_25._tcp.mail.example.org.", Data(3, 1, 1, "E" * 64)
+    here = owner(BOTH, name="_993._tcp.mail.example.org.")
+    for records, counts in (({OLD}, True), ({NEW, other}, True), ({other}, False), (set(), False)):
+        seen = survey(here, owner(records, name=guarded))
+        assert (guarded in [one.name for one in rollover.relevant(seen, {guarded}, [CURRENT, NEXT]).owners]) is counts
+    # Nobody knows what stands there: doubt.
+    lame = replace(owner({other}, name=guarded), seen=(Seen("ns", Outcome.LAME),))
+    assert len(rollover.relevant(survey(here, lame), {guarded}, [CURRENT, NEXT]).owners) == 2
+    both = survey(here, owner(BOTH, name=guarded))
+    evidence = rollover.observe(None, replace(both, at=NOW - 100 * HOUR), CURRENT, NEXT)
+    evidence = rollover.observe(evidence, both, CURRENT, NEXT)
+    assert rollover.decide(both, evidence, CURRENT, NEXT, NOW).kind is Kind.SWITCH
+    found = rollover.decide(both, evidence, CURRENT, NEXT, NOW, guarded=frozenset({guarded}))
+    assert (found.kind, found.lasting) == (Kind.KEEP, True)
+    assert "--dovecot-postfix-services all" in found.reason
+
+
+def test_d8_the_old_record_goes_after_the_switch_only():
+    """While the next key waits, what is published of both stays; a key that was served before that is told to go."""
+    gone = Key("E" * 64)
+    stale = survey(owner({*BOTH, Data(3, 1, 1, gone.sha256)}))
+    evidence = rollover.observe(None, replace(stale, at=NOW - 100 * HOUR), CURRENT, NEXT)
+    evidence = rollover.observe(evidence, stale, CURRENT, NEXT)
+    waiting = rollover.decide(stale, evidence, CURRENT, NEXT, NOW, due=False, retired=[gone])
+    assert (waiting.kind, gone.sha256 in waiting.reason) == (Kind.RETIRE, True)
+    assert rollover.decide(stale, evidence, CURRENT, NEXT, NOW, due=True, retired=[gone]).kind is Kind.SWITCH
+    assert rollover.decide(survey(owner(BOTH)), evidence, CURRENT, NEXT, NOW, due=False, retired=[gone]).kind is Kind.READY
+
+
 @pytest.mark.parametrize("outcome", [Outcome.LAME, Outcome.SILENT, Outcome.ERROR])
 def test_d5_a_server_that_gives_no_answer_keeps_the_key(outcome):
     good = owner(BOTH, BOTH)
