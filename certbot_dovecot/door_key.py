@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import datetime
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Optional
 
@@ -46,7 +47,8 @@ class _Choosing:
     def choose(self) -> Start:
         lineage, doubt = self._lineage()
         if doubt:
-            self._set(Choice(doubt, reuse_key=True))
+            self._set(Choice(f"{' and '.join(doubt)} have the same names: the key stays", reuse_key=True))
+            self._tell_doubt(doubt)
             return Start()
         current = year = pair = None
         role = Role.ALONE
@@ -99,8 +101,16 @@ class _Choosing:
             if value is not None and getattr(self.config, option) != value:
                 setattr(self.config, option, value)
 
-    def _lineage(self) -> tuple[Optional[Lineage], str]:
-        """The lineage that certbot is about to renew (None for a new one), or why that cannot be told.
+    def _tell_doubt(self, names: Sequence[str]) -> None:
+        """Two lineages that belong together, and cannot be told apart: an admin must know (R6)."""
+        for name in names:
+            first = standby.stands_by_for(self.door.way(), name)
+            pair = self.door.way().pair(first) if first in names else None
+            if pair is not None and not self.config.dry_run:
+                self._warn(pair, "doubt", handover.doubtful(first, name), handover.DAY)
+
+    def _lineage(self) -> tuple[Optional[Lineage], Sequence[str]]:
+        """The lineage that certbot is about to renew (None for a new one), or those that it may be.
 
         :raises Problem: ``--dovecot-standby-for`` does not go with the names or the lineage.
         """
@@ -113,14 +123,14 @@ class _Choosing:
                 # certbot forgets plugin options when it meets a lineage again; without this one, the two cannot be told apart.
                 self.config.dovecot_standby_for = first
         if certname:
-            return lineages.load(self.config.config_dir, certname), ""
+            return lineages.load(self.config.config_dir, certname), ()
         kind = self.config.key_type if self.config.verb == "renew" else None
         found = lineages.matching(self.config.config_dir, names, kind)
         if self.config.verb == "renew" and len(found) > 1:
             found = [lineage for lineage in found if lineage.standby_for == first] or found
         if len(found) > 1:
-            return None, f"{' and '.join(lineage.name for lineage in found)} have the same names: the key stays"
-        return (found[0] if found else None), ""
+            return None, [lineage.name for lineage in found]
+        return (found[0] if found else None), ()
 
     def _names(self) -> list[str]:
         """The names that certbot was told; since 5.3 it keeps addresses apart."""

@@ -172,7 +172,7 @@ def _advance(way: Way, pair: Pair, wanted: bool = False) -> Told:
     places = watch.places(way, seen)
     pair, changes = publishing.publish_them(way, seen.pair, places)
     places = publishing.after(places, changes)
-    notes, step = _published(changes), seen.step
+    notes, step = [*seen.survey.notes, *_published(changes)], seen.step
     dark = any(place.dark for place in places)
     due = wanted or rotation.is_due(pair.options.key_rotation, pair.since(), way.clock())
     if due and allows(pair, step):
@@ -239,6 +239,15 @@ def kept(name: str, step: Step) -> str:
     return (
         f"{name}: the year's new key waits, the renewal goes on with the old one: {step.reason}. "
         "If no TLSA records are published for its hosts: --dovecot-dane off"
+    )
+
+
+def doubtful(first: str, other: str) -> str:
+    """What the admin must know of two lineages that cannot be told apart."""
+    return (
+        f"{first} and {other} cannot be told apart, for the renewal configuration of {other} has lost its dovecot_standby_for; "
+        f"both keep their keys. To put it back: certbot reconfigure --cert-name {other} --dovecot-standby-for {first} (before "
+        f"certbot 2.3: certbot certonly --cert-name {other} --installer dovecot --dovecot-standby-for {first} --force-renewal)"
     )
 
 

@@ -51,6 +51,13 @@ def publish_them(way: Way, pair: Pair, places: Sequence[Place]) -> tuple[Pair, t
     chosen = pair.options
     if not chosen.publishes:
         return pair, ()
+    if chosen.publish_rfc2136 and chosen.publish_command:
+        raise Problem(
+            "--dovecot-publish-rfc2136 and --dovecot-publish-command are both given",
+            where=pair.name,
+            left="Nothing was published",
+            todo="Give one of them, and '' for the other (certbot install --installer dovecot --cert-name NAME)",
+        )
     places = [place for place in places if not place.dark]
     if chosen.publish_rfc2136:
         return _by_update(way, pair, places)

@@ -241,9 +241,8 @@ def _unknown(owner: Owner) -> str:
         for data in sorted(records):
             if (data.usage, data.selector) != (3, 1) or _LENGTHS.get(data.matching) != len(data.digest):
                 why = ": the CA's certificate that it names changes without notice" if data.usage in (0, 2) else ""
-                return (
-                    f"{owner.name} has the record {str(data)[:40]}, of which it is not known whether the next key matches it{why}"
-                )
+                said = f"{owner.name} has the record {str(data)[:40]}"
+                return f"{said}, of which it is not known whether the next key matches it{why}"
     return ""
 
 

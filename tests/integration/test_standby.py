@@ -180,6 +180,31 @@ def test_a_damaged_record_keeps_every_key(host):
     assert (key_of(NAME), key_of(OTHER), served(host)) == (first, second, {first})
 
 
+def test_two_that_cannot_be_told_apart_keep_their_keys_and_it_is_said(host):
+    keys = key_of(NAME), key_of(OTHER)
+    path = f"/etc/letsencrypt/renewal/{OTHER}.conf"
+    host.write(path, conf(OTHER).replace(f"dovecot_standby_for = {NAME}\n", ""))
+    host.certbot("renew", "-q", at=NEW_YEAR)
+    spent = served(host)
+    told = host.certbot("renew", "-q", "--force-renewal", at="2027-01-03 12:00:00")
+    assert told.stderr.count("cannot be told apart") == 1
+    assert (key_of(NAME), key_of(OTHER), served(host)) == (*keys, spent)
+    # What the message says to do.
+    more = ("--cert-name", OTHER, "--installer", "dovecot", "--dovecot-standby-for", NAME)
+    host.certbot("certonly", "-a", "standalone", "-d", NAME, *more, "--force-renewal")
+    told = host.certbot("renew", "-q", "--force-renewal", at="2027-01-05 12:00:00")
+    assert "cannot be told apart" not in told.stderr
+    assert key_of(NAME) not in keys
+    assert (key_of(OTHER), served(host)) == (keys[1], spent)
+
+
+def test_the_directory_hook_switches_too(host):
+    """R11: for a lineage that certbot renews without calling the installer."""
+    second = key_of(OTHER)
+    host.run("certbot-dovecot", "deploy", at=NEW_YEAR)
+    assert served(host) == {second}
+
+
 def test_a_standby_removed(host):
     host.run("certbot-dovecot", "standby", NAME, "--remove")
     assert not os.path.exists(f"{LIVE}/{OTHER}")
