@@ -77,8 +77,8 @@ class Ledger:
         return frozenset(data for name, data in self.ours if name == owner)
 
     def turned(self, turn: Turn) -> Ledger:
-        """With one switch more, which is not under way any longer; evidence for the former pair of keys is none."""
-        return replace(self, turns=(*self.turns, turn)[-_TURNS:], turning="", evidence=None, asked=None)
+        """With one switch more, which is not under way any longer; what comes next is to be looked for again."""
+        return replace(self, turns=(*self.turns, turn)[-_TURNS:], turning="", asked=None)
 
     def quiet(self, topic: str, now: datetime.datetime, pause: datetime.timedelta) -> bool:
         """Whether something was said within ``pause``; a clock that ran backwards does not silence anything."""
@@ -173,6 +173,7 @@ def dump(ledger: Ledger) -> bytes:
             "owners": sorted(evidence.owners),
             "since": evidence.since.isoformat() if evidence.since else None,
             "ttl": evidence.ttl,
+            "gone": evidence.gone.isoformat() if evidence.gone else None,
         },
         "ours": sorted((owner, str(data)) for owner, data in ledger.ours),
         "said": {topic: when.isoformat() for topic, when in ledger.said.items()},
@@ -235,13 +236,14 @@ def _data(raw: object) -> Data:
 
 
 def _evidence(raw: Mapping[str, Any]) -> Evidence:
-    since = raw["since"]
+    since, gone = raw["since"], raw["gone"]
     return Evidence(
         _text(raw["current"]),
         _text(raw["following"]),
         frozenset(map(_text, raw["owners"])),
         None if since is None else _time(since),
         int(raw["ttl"]),
+        None if gone is None else _time(gone),
     )
 
 

@@ -201,7 +201,7 @@ def _note(
     """Take the look down; the ledger as it is then."""
 
     def add(known: Ledger) -> Ledger:
-        evidence = rollover.observe(known.evidence, relevant, current, following) if following else None
+        evidence = rollover.observe(known.evidence, relevant, current, following)
         return replace(known, asked=said.at, signature=signature, evidence=evidence)
 
     if pair.standby is None and not pair.serving.installed:

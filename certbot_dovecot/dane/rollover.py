@@ -83,11 +83,12 @@ class Step:
 class Evidence:
     """What all surveys so far amount to, for one pair of keys.
 
-    :param current: SHA-256 of the key that is served; evidence for another pair of keys is none.
-    :param following: of the one that comes next.
+    :param current: SHA-256 of the key that is served; T0 for another pair of keys is none.
+    :param following: of the one that comes next; empty for none.
     :param owners: the owner names that have records; when one is added, T0 begins anew.
     :param since: T0; None while it is not reached.
-    :param ttl: the largest TTL that was ever seen, seconds.
+    :param ttl: the largest TTL that was ever seen, seconds; with other keys too, for a cache does not ask whose set it holds.
+    :param gone: the first survey that found no record any more where there had been some; None otherwise.
     """
 
     current: str
@@ -95,22 +96,27 @@ class Evidence:
     owners: frozenset[str]
     since: Optional[datetime.datetime] = None
     ttl: int = 0
+    gone: Optional[datetime.datetime] = None
 
 
-def observe(was: Optional[Evidence], survey: Survey, current: Key, following: Key) -> Evidence:
+def observe(was: Optional[Evidence], survey: Survey, current: Key, following: Optional[Key]) -> Evidence:
     """Add a survey to the evidence.
 
     :param was: the evidence so far; None for none.
+    :param following: None if no key comes next.
     """
-    if was is None or (was.current, was.following) != (current.sha256, following.sha256):
-        was = Evidence(current.sha256, following.sha256, frozenset())
+    keys = current.sha256, following.sha256 if following else ""
+    was = was or Evidence(*keys, frozenset())
     ttl = max([was.ttl, *(seen.ttl for owner in survey.owners for seen in owner.seen)])
     counting = [owner for owner in survey.owners if _published(owner) or _doubt(owner)]
     owners = frozenset(owner.name for owner in counting)
-    complete = bool(counting) and not any(_lacks(owner, current, following) for owner in counting)
+    gone = None if owners else was.gone or (survey.at if was.owners else None)
+    if following is None or not counting or any(_lacks(owner, current, following) for owner in counting):
+        return Evidence(*keys, owners, None, ttl, gone)
     # A clock that ran backwards makes an old T0 worthless.
     held = was.since is not None and was.since <= survey.at and owners <= was.owners
-    return Evidence(was.current, was.following, owners, (was.since if held else survey.at) if complete else None, ttl)
+    same = (was.current, was.following) == keys
+    return Evidence(*keys, owners, was.since if held and same else survey.at, ttl, gone)
 
 
 def relevant(survey: Survey, guarded: AbstractSet[str], keys: Sequence[Key]) -> Survey:
@@ -149,7 +155,7 @@ def decide(
     """The next step.
 
     :param survey: the last one, what is :func:`relevant` of it; None if the DNS could not be asked.
-    :param evidence: what :func:`observe` made of all of them, this one too; None without a next key.
+    :param evidence: what :func:`observe` made of all of them, this one too.
     :param current: the key that is served.
     :param following: the key of the standby; None if there is none.
     :param now: the clock, UTC.
@@ -166,6 +172,9 @@ def decide(
         return Step(Kind.KEEP, doubt)
     counting = [owner for owner in survey.owners if _published(owner)]
     if not counting:
+        until = evidence.gone + 2 * datetime.timedelta(seconds=evidence.ttl) if evidence and evidence.gone else None
+        if until is not None and now < until:
+            return Step(Kind.WAIT, f"caches may still hold records that were there, until {until:%Y-%m-%d %H:%M} UTC", until)
         return Step(Kind.FREE, "no TLSA record counts for these hosts")
     foreign = next((owner.name for owner in counting if owner.name in guarded), "")
     if foreign:

@@ -114,6 +114,23 @@ def test_d7_a_clock_that_ran_backwards_resets_t0():
     assert rollover.observe(later, survey(owner(BOTH)), CURRENT, NEXT).since == NOW
 
 
+def test_d6_a_ttl_is_remembered_with_other_keys_too():
+    long = rollover.observe(None, survey(owner({OLD}, ttl=200_000), at=NOW - 2 * HOUR), CURRENT, None)
+    made = rollover.observe(long, survey(owner(BOTH, ttl=300)), CURRENT, NEXT)
+    assert (made.since, rollover.earliest(made)) == (NOW, NOW + datetime.timedelta(seconds=400_000))
+
+
+def test_records_that_were_there_until_lately_are_still_in_caches():
+    there = rollover.observe(None, survey(owner(BOTH, ttl=7200), at=NOW - 9 * HOUR), CURRENT, NEXT)
+    none = survey(owner((), ttl=60))
+    gone = rollover.observe(there, replace(none, at=NOW - HOUR), CURRENT, NEXT)
+    gone = rollover.observe(gone, none, CURRENT, NEXT)
+    found = rollover.decide(none, gone, CURRENT, NEXT, NOW)
+    assert (found.kind, found.until) == (Kind.WAIT, NOW + 3 * HOUR)
+    later = replace(none, at=NOW + 3 * HOUR)
+    assert rollover.decide(later, rollover.observe(gone, later, CURRENT, NEXT), CURRENT, NEXT, later.at).kind is Kind.FREE
+
+
 def test_evidence_of_another_key_is_none():
     other = rollover.observe(None, survey(owner(BOTH), at=NOW - 100 * HOUR), CURRENT, Key("C" * 64))
     assert rollover.decide(survey(owner(BOTH)), other, CURRENT, NEXT, NOW).kind is Kind.LOOK
