@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import time
-
 from typing import Optional
 
 from tests.lab import namespace
