@@ -182,6 +182,14 @@ class Names:
         for zone in self.zones:
             _wait_for(PRIMARY, zone.name, zone.signed, primary.place)
 
+    def flush(self) -> None:
+        """Start the caches anew, with nothing in them: Unbound believes for a minute that a key is bogus."""
+        for address, daemon in self.daemons.items():
+            if address not in (PRIMARY, SECONDARY):
+                daemon.stop()
+                daemon.start()
+                _wait_for(address, self.zones[0].name, False, daemon.place)
+
     def _change(self, zone: str) -> dns.update.UpdateMessage:
         return dns.update.UpdateMessage(
             zone, keyring=dns.tsigkeyring.from_text({_KEY: self.secret}), keyalgorithm=dns.tsig.HMAC_SHA256

@@ -54,11 +54,11 @@ def apart(name: str) -> Result:
     """
     with tempfile.TemporaryDirectory() as directory:
         path, log = f"{directory}/result", f"{directory}/log"
-        argv = [*namespace.outside(), sys.executable, "-m", "tests.rehearsal", "--one", name, "--json", path]
+        # nsenter(1) leaves the directory that it was started in.
+        there = [*namespace.outside(), "sh", "-c", 'cd "$0" && exec "$@"', str(_CHECKOUT)]
+        argv = [*there, sys.executable, "-m", "tests.rehearsal", "--one", name, "--json", path]
         with open(log, "wb") as out:
-            process = subprocess.Popen(
-                argv, stdin=subprocess.DEVNULL, stdout=out, stderr=out, cwd=_CHECKOUT, start_new_session=True
-            )
+            process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True)
             try:
                 process.wait(MOST)
             except subprocess.TimeoutExpired:

@@ -18,13 +18,11 @@ from collections.abc import Iterator
 from typing import Optional
 
 import dns.exception
-import dns.name
 import dns.rdata
 import dns.rdataclass
 import dns.rdatatype
 import dns.rdtypes.ANY.TSIG
 import dns.tsig
-import dns.wire
 
 #: How long one exchange may take, seconds.
 SECONDS = 10.0
@@ -37,7 +35,7 @@ def run(address: str, primary: str, key: dns.tsig.Key) -> Iterator[None]:
     class Exchange(socketserver.BaseRequestHandler):
         def handle(self) -> None:
             self.request.settimeout(SECONDS)
-            with contextlib.suppress(OSError, EOFError, dns.exception.DNSException):
+            with contextlib.suppress(OSError, EOFError, IndexError, struct.error, dns.exception.DNSException):
                 while True:
                     _send(self.request, _translate(_receive(self.request), primary, key))
 
@@ -75,28 +73,34 @@ def _translate(asked: bytes, primary: str, key: dns.tsig.Key) -> bytes:
 
 def _split(wire: bytes) -> tuple[bytes, Optional[dns.rdtypes.ANY.TSIG.TSIG], int]:
     """A message without its signature, the signature, and where it began."""
-    parser = dns.wire.Parser(wire)
-    _, _, questions, *records = parser.get_struct("!HHHHHH")
+    questions, *records = struct.unpack("!4x4H", wire[:12])
+    at = 12
     for _ in range(questions):
-        parser.get_name()
-        parser.get_struct("!HH")
+        at = _after_name(wire, at) + 4
     for _ in range(sum(records)):
-        start = parser.current
-        parser.get_name()
-        kind, _, _, size = parser.get_struct("!HHIH")
-        data = parser.get_bytes(size)
+        start = at
+        kind, size = struct.unpack_from("!H6xH", wire, _after_name(wire, at))
+        data = _after_name(wire, at) + 10
+        at = data + size
         if kind == dns.rdatatype.TSIG:
-            signature = dns.rdata.from_wire(dns.rdataclass.ANY, dns.rdatatype.TSIG, data, 0, size)
+            signature = dns.rdata.from_wire(dns.rdataclass.ANY, dns.rdatatype.TSIG, wire, data, size)
             return wire[:10] + struct.pack("!H", records[-1] - 1) + wire[12:start], signature, start
     return wire, None, 0
+
+
+def _after_name(wire: bytes, at: int) -> int:
+    """Where a name ends (RFC 1035 section 4.1.4)."""
+    while wire[at]:
+        if wire[at] >= 0xC0:
+            return at + 2
+        at += wire[at] + 1
+    return at + 1
 
 
 def _sign(body: bytes, key: dns.tsig.Key, when: int, request_mac: bytes) -> tuple[bytes, bytes]:
     """A message with its signature, and the signature's MAC."""
     number, additional = struct.unpack("!H8xH", body[:12])
-    blank = dns.rdtypes.ANY.TSIG.TSIG(
-        dns.rdataclass.ANY, dns.rdatatype.TSIG, key.algorithm, when, 300, b"", number, 0, b""
-    )
+    blank = dns.rdtypes.ANY.TSIG.TSIG(dns.rdataclass.ANY, dns.rdatatype.TSIG, key.algorithm, when, 300, b"", number, 0, b"")
     made, _ = dns.tsig.sign(body, key, blank, when, request_mac)
     data = made.to_wire()
     record = key.name.to_wire() + struct.pack("!HHIH", dns.rdatatype.TSIG, dns.rdataclass.ANY, 0, len(data)) + data

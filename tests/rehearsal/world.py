@@ -67,7 +67,7 @@ _TEXT = (
 #: that a server was down.
 _OPTIONS = (
     f"  cache-max-ttl: {TTL}\n  cache-max-negative-ttl: {NEGATIVE}\n  infra-host-ttl: 1\n"
-    "  val-sig-skew-min: 0\n  val-sig-skew-max: 0\n"
+    "  val-sig-skew-min: 0\n  val-sig-skew-max: 0\n  val-bogus-ttl: 1\n"
 )
 
 
@@ -166,6 +166,12 @@ class World:
     def sign(self, on: bool) -> None:
         """Let a Knot sign, or stop doing so: then signatures expire, of all name servers."""
         self.names.sign(on)
+        if on:
+            deadline = time.monotonic() + 20
+            while self.names.serial(PRIMARY, ZONE) != self.names.serial(SECONDARY, ZONE) and time.monotonic() < deadline:
+                time.sleep(0.1)
+            # The minute for which they believe that a key is bogus is short, but for this calendar it is weeks.
+            self.names.flush()
         self.say("the primary signs again" if on else "the primary stops signing")
 
     def tell_secondary(self, stop: threading.Event) -> None:

@@ -1,0 +1,42 @@
+"""The rehearsal's short form, and what keeps its judge honest: see ``tests/rehearsal``."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.rehearsal import __main__ as rehearsal
+from tests.rehearsal import strategies
+from tests.rehearsal.judge import ANY_CACHE, WAYS, WORST_CACHE
+from tests.rehearsal.scenarios import SHORT
+
+#: It is played in a process of its own, beside what else the tests do.
+pytestmark = pytest.mark.timeout(300)
+
+
+@pytest.mark.parametrize("name", SHORT)
+def test_the_short_form(lab, name):
+    if name == "short" and not strategies.closed_loop():
+        pytest.skip("this version has no standby")
+    result = rehearsal.apart(name)
+    assert result.good, rehearsal.story(result)
+    assert all(result.looks[way] for way in WAYS)
+    assert result.switches == 1
+    # A way of looking that never finds anything is none: here, all three have to.
+    assert ways(result) == (set(WAYS) if result.fails else set())
+
+
+def test_mail_that_only_some_lose_is_seen_by_the_worst_cache(lab):
+    result = rehearsal.apart("two-days")
+    assert result.good, rehearsal.story(result)
+    assert {WORST_CACHE, ANY_CACHE} <= ways(result)
+
+
+def test_a_way_that_is_right_is_acquitted(lab):
+    result = rehearsal.apart("book")
+    assert result.good, rehearsal.story(result)
+    assert result.switches == 1
+
+
+def ways(result):
+    """Which ways of looking saw that mail was lost."""
+    return {way for way in WAYS if any(f" {way}: " in text for text in result.failures)}
