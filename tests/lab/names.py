@@ -165,7 +165,18 @@ class Names:
         found = [rrset for rrset in answer.answer if rrset.rdtype == dns.rdatatype.SOA] if answer is not None else []
         return int(found[0][0].serial) if found else None
 
-    def catch_up(self, zone: str) -> None:
+    def catch_up(self, seconds: float = 10) -> None:
+        """Let the secondary hear of what the primary has, and wait until it has it, and the caches hold nothing older."""
+        deadline = time.monotonic() + seconds
+        for zone in (zone.name for zone in self.zones if not zone.lame):
+            while self.serial(PRIMARY, zone) != self.serial(SECONDARY, zone):
+                if time.monotonic() > deadline:
+                    raise Unavailable(f"the secondary does not take {zone} from the primary")
+                self.notify(zone)
+                time.sleep(0.1)
+        time.sleep(TTL)
+
+    def notify(self, zone: str) -> None:
         """Tell the secondary that there is something new (RFC 1996), in the name of the primary; it fetches it at once."""
         notify = dns.message.make_query(zone, dns.rdatatype.SOA)
         notify.set_opcode(dns.opcode.NOTIFY)
@@ -199,25 +210,6 @@ class Names:
         answer = dns.query.tcp(change, PRIMARY, 5)
         if answer.rcode():
             raise Unavailable(f"the primary refuses an update: {answer}")
-
-
-    def catch_up(self, seconds: float = 10) -> None:
-        """Let the secondary hear of what the primary has: a NOTIFY for each zone (RFC 1996), and wait until it has it.
-
-        And until the cache holds nothing older.
-        """
-        deadline = time.monotonic() + seconds
-        for zone in (zone for zone in ZONES if zone != LAME):
-            while _serial(PRIMARY, zone) != _serial(SECONDARY, zone):
-                if time.monotonic() > deadline:
-                    raise Unavailable(f"the secondary does not take {zone} from the primary")
-                notify = dns.message.make_query(zone, dns.rdatatype.SOA)
-                notify.set_opcode(dns.opcode.NOTIFY)
-                notify.flags |= dns.flags.AA
-                with contextlib.suppress(dns.exception.DNSException, OSError):
-                    dns.query.udp(notify, SECONDARY, 1, source=PRIMARY)
-                time.sleep(0.1)
-        time.sleep(TTL)
 
 
 @contextlib.contextmanager
@@ -398,12 +390,6 @@ def _wait_for(address: str, zone: str, signed: bool, place: str, seconds: float 
             with open(f"{place}/log", errors="replace") as log:
                 raise Unavailable(f"{address} does not serve {zone}: {answer}\n{log.read()[-3000:]}")
         time.sleep(0.02)
-
-
-def _serial(address: str, zone: str) -> object:
-    answer = _ask(address, zone, dns.rdatatype.SOA)
-    found = [rdata.serial for rrset in answer.answer for rdata in rrset if hasattr(rdata, "serial")] if answer else []
-    return found or address
 
 
 def _ask(address: str, name: str, kind: dns.rdatatype.RdataType):

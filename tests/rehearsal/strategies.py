@@ -148,7 +148,11 @@ def _until_shown(world: World, server: str, key: str, seconds: float = 60) -> No
 
 def _off(world: World) -> tuple[str, ...]:
     """The options with which this installer does not look at the DNS."""
-    return ("--dovecot-dane", "off") if "--dovecot-dane " in world.host.certbot("--help", "dovecot").stdout else ()
+    return ("--dovecot-dane", "off") if "--dovecot-dane " in _help(world) else ()
+
+
+def _help(world: World) -> str:
+    return world.host.certbot("--help", "dovecot").stdout
 
 
 # What ours does.
@@ -163,7 +167,8 @@ def closed_loop() -> bool:
 def begin(world: World, by_hand: bool = False, standby: bool = True, options: tuple[str, ...] = ()) -> None:
     """The first certificate, its records, and a standby whose records are published by update, or by an admin's hand."""
     how = () if by_hand else ("--dovecot-publish-rfc2136", INI)
-    chosen = ("--dovecot-resolver", RESOLVER, "--dovecot-postfix-services", "all", *how, *options)
+    services = ("--dovecot-postfix-services", "all") if "'all'" in _help(world) else ()
+    chosen = ("--dovecot-resolver", RESOLVER, *services, *how, *options)
     world.certbot(*_INSTALL, *chosen)
     if by_hand:
         paste(world)

@@ -34,6 +34,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Optional
 
+import dns.exception
+import dns.message
+import dns.query
 import dns.tsig
 
 from tests.lab import distribution, lab, names
@@ -153,6 +156,14 @@ class World:
         self.names.replace(ZONE, {f"_{port}._tcp.mail": records for port, records in sets.items()}, TTL)
         self.say(f"published: {sorted({len(records) for records in sets.values()})} records at {len(sets)} names")
 
+    def records(self, port: int = 465) -> str:
+        """What the primary has for a port, shortened for a reader."""
+        try:
+            answer = dns.query.udp(dns.message.make_query(f"_{port}._tcp.{NAME}", "TLSA"), PRIMARY, 2)
+        except (dns.exception.DNSException, OSError) as exc:
+            return f"not known ({type(exc).__name__})"
+        return " and ".join(sorted(data.cert.hex().upper()[:8] for rrset in answer.answer for data in rrset)) or "none"
+
     def stop_secondary(self) -> None:
         """The secondary dies."""
         self.names.daemons[SECONDARY].stop()
@@ -184,7 +195,7 @@ class World:
             elif self.lag is not None:
                 since = since or self.now()
                 if self.now() - since >= self.lag:
-                    self.names.catch_up(ZONE)
+                    self.names.notify(ZONE)
 
 
 @contextlib.contextmanager
