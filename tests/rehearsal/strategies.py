@@ -27,7 +27,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from typing import Optional
+from typing import Optional, Union
 
 import dns.message
 import dns.query
@@ -194,13 +194,15 @@ def paste(world: World) -> None:
     world.publish(sets)
 
 
-def timer(world: World, until: str, every: float = 29 * 24, expect: Optional[int] = None) -> list[Result]:
-    """Run ``certbot renew -q`` now and then, until a date; around each new year, day by day.
+def timer(
+    world: World, until: Union[str, datetime.timedelta], every: float = 29 * 24, expect: Optional[int] = None
+) -> list[Result]:
+    """Run ``certbot renew -q`` now and then, until a date, or for some time; around each new year, day by day.
 
     :param every: hours in between.
     :param expect: the exit code of each; None for any.
     """
-    end, results = day(until), []
+    end, results = day(until) if isinstance(until, str) else world.now() + until, []
     while world.now() < end:
         results.append(world.certbot("renew", "-q", check=False))
         code = results[-1].code
@@ -225,9 +227,10 @@ def killed(world: World, number: int) -> bool:
 
     :returns: whether it came to that.
     """
-    strace = shutil.which("strace") or "strace"
+    # certbot renames its logs, one more at every run: without them, the numbers are the same each time.
+    shutil.rmtree("/var/log/letsencrypt", ignore_errors=True)
     calls = "rename,renameat,renameat2"
-    under = (strace, "-qq", "-o", "/dev/null", "-e", f"trace={calls}", "-e", f"inject={calls}:signal=SIGKILL:when={number}")
+    under = ("strace", "-qq", "-o", "/dev/null", "-e", f"trace={calls}", "-e", f"inject={calls}:signal=SIGKILL:when={number}")
     result = world.run("certbot", "renew", "-q", check=False, under=under)
     # faketime is its parent, and says it in words.
     return result.code in (-9, 137) or "Caught Killed" in result.stderr
