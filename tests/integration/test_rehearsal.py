@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 from tests.rehearsal import __main__ as rehearsal
-from tests.rehearsal import strategies
 from tests.rehearsal.judge import ANY_CACHE, WAYS, WORST_CACHE
 from tests.rehearsal.scenarios import SHORT
 
@@ -15,8 +14,6 @@ pytestmark = pytest.mark.timeout(300)
 
 @pytest.mark.parametrize("name", SHORT)
 def test_the_short_form(lab, name):
-    if name == "short" and not strategies.closed_loop():
-        pytest.skip("this version has no standby")
     result = rehearsal.apart(name)
     assert result.good, rehearsal.story(result)
     assert all(result.looks[way] for way in WAYS)

@@ -23,8 +23,6 @@ import glob
 import os
 import re
 import shutil
-import subprocess
-import sys
 import time
 from collections.abc import Sequence
 from typing import Optional, Union
@@ -42,6 +40,7 @@ STANDBY = f"{NAME}-standby"
 #: Where ours files the records that belong into the zone.
 ZONE_FILE = f"/etc/letsencrypt/dovecot/{NAME}/tlsa.zone"
 _INSTALL = ("--installer", "dovecot", "-a", "standalone", "-d", NAME)
+_OFF = ("--dovecot-dane", "off")
 _LINE = re.compile(r"(?m)^_(\d+)\._tcp\.\S+ \d+ IN TLSA ([^;\n]+?) *(?:;.*)?$")
 
 
@@ -89,7 +88,7 @@ def sure(true: bool, text: str) -> None:
 
 def replace_at_once(world: World) -> None:
     """A new key at the first renewal of a year, and its record in the place of the old one, at once."""
-    world.certbot(*_INSTALL, *_off(world))
+    world.certbot(*_INSTALL, *_OFF)
     old = served(world)
     _publish(world, old)
     # The certificate of November is due from January 19 on.
@@ -113,7 +112,7 @@ def by_the_book(world: World) -> None:
 
 def _two_lineages(world: World, asked: Sequence[str], lag: Optional[datetime.timedelta]) -> None:
     """Publish, ask until all who are asked show it, wait for two days, switch."""
-    world.certbot(*_INSTALL, *_off(world))
+    world.certbot(*_INSTALL, *_OFF)
     old = served(world)
     _publish(world, old)
     world.until(day("2030-12-30"))
@@ -124,7 +123,7 @@ def _two_lineages(world: World, asked: Sequence[str], lag: Optional[datetime.tim
     for server in asked:
         _until_shown(world, server, following)
     world.advance(hours(48))
-    world.certbot("install", "--cert-name", "following", "--installer", "dovecot", *_off(world))
+    world.certbot("install", "--cert-name", "following", "--installer", "dovecot", *_OFF)
     sure(served(world) == following, "the servers do not serve the other lineage")
     _publish(world, following)
     world.advance(hours(48))
@@ -146,22 +145,11 @@ def _until_shown(world: World, server: str, key: str, seconds: float = 60) -> No
     world.say(f"{server} shows the next record")
 
 
-def _off(world: World) -> tuple[str, ...]:
-    """The options with which this installer does not look at the DNS."""
-    return ("--dovecot-dane", "off") if "--dovecot-dane " in _help(world) else ()
-
-
 def _help(world: World) -> str:
     return world.host.certbot("--help", "dovecot").stdout
 
 
 # What ours does.
-
-
-def closed_loop() -> bool:
-    """Whether this version of the product has it."""
-    command = os.path.join(os.path.dirname(sys.executable), "certbot-dovecot")
-    return b"standby" in subprocess.run([command, "--help"], capture_output=True, check=False, timeout=30).stdout
 
 
 def begin(world: World, by_hand: bool = False, standby: bool = True, options: tuple[str, ...] = ()) -> None:
