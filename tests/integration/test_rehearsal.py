@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.rehearsal import __main__ as rehearsal
-from tests.rehearsal.judge import ANY_CACHE, WAYS, WORST_CACHE
+from tests.rehearsal.judge import ANY_CACHE, LEAST, WAYS, WORST_CACHE, Judge
 from tests.rehearsal.scenarios import SHORT
 
 #: It is played in a process of its own, beside what else the tests do.
@@ -32,6 +32,15 @@ def test_a_way_that_is_right_is_acquitted(lab):
     result = rehearsal.apart("book")
     assert result.good, rehearsal.story(result)
     assert result.switches == 1
+
+
+def test_a_judge_that_saw_nothing_does_not_acquit():
+    judge = Judge(None)
+    assert judge.verdict() == "no verdict: sender looked 0 times"
+    judge.looks.update(dict.fromkeys(WAYS, LEAST))
+    assert judge.verdict() == "safe"
+    judge.broken.append("one of its ways ended")
+    assert judge.verdict() == "no verdict: one of its ways ended"
 
 
 def ways(result):
