@@ -90,7 +90,9 @@ class Judge:
         #: Port to each set that a cache may hold, and until when it may.
         self._held: dict[int, dict[Records, float]] = {port: {} for port in PORTS}
         self._lock = threading.Lock()
+        #: Ports where a sender has found records, and when a name server last said that there are none.
         self._secured: set[int] = set()
+        self._absent: dict[int, float] = {}
 
     @contextlib.contextmanager
     def looking(self) -> Iterator[Judge]:
@@ -135,6 +137,8 @@ class Judge:
         for server in (PRIMARY, SECONDARY):
             for port in PORTS:
                 records, ttl = _records(server, port, checked=False)
+                if records is not None and not records:
+                    self._absent[port] = time.monotonic()
                 if records:
                     # Someone may ask once more before we do.
                     until = time.monotonic() + min(ttl, TTL) + 2 * ASKED
@@ -187,10 +191,13 @@ class Judge:
                 self._secured.add(port)
             elif "Untrusted TLS connection established" not in said:
                 self.waits[SENDER] += 1
-            elif "no matching DANE TLSA records" in said or port in self._secured:
-                # Records are never taken away for good: once there were some, a connection without is a failure too.
+            elif "no matching DANE TLSA records" in said or self._has_to_be_secure(port):
                 self.looks[SENDER] += 1
                 self._fail(SENDER, f"posttls-finger, port {port}: {_line(said, 'verification failed')}")
+
+    def _has_to_be_secure(self, port: int) -> bool:
+        """Whether no cache can hold that there are no records: then a connection without them is a failure too."""
+        return port in self._secured and time.monotonic() - self._absent.get(port, 0.0) > 2 * TTL
 
     def _program(self, *argv: str) -> str:
         """All that a program says; bounded in time."""
