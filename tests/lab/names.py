@@ -9,8 +9,8 @@ and the cache believes in another key; ``plain.test`` is not signed; ``lame.test
 Other zones and caches may be given to :func:`run`.
 
 TSIG wants both sides to have one clock, so Knot's can be set (:meth:`Names.set_clock`) to that of a certbot which runs under
-faketime; BIND's cannot, for its allocator does not bear faketime's library.  Knot's signatures are valid for many years, and the
-cache does not mind when they were made, unless :func:`run` is told otherwise.
+faketime; BIND's cannot, for its allocator does not bear faketime's library.  Knot's signatures are valid for many years, and
+the cache does not mind when they were made, unless :func:`run` is told otherwise.
 """
 
 from __future__ import annotations
@@ -251,9 +251,7 @@ def run(
 
 def _tests() -> list[Zone]:
     """The zones that tests ask for."""
-    return [
-        Zone(zone, _zone(zone), zone in SIGNED, "secure.test" if zone in SIGNED else "", zone == LAME) for zone in ZONES
-    ]
+    return [Zone(zone, _zone(zone), zone in SIGNED, "secure.test" if zone in SIGNED else "", zone == LAME) for zone in ZONES]
 
 
 def _zone(zone: str) -> str:
@@ -264,9 +262,7 @@ def _zone(zone: str) -> str:
     )
 
 
-def _daemon(
-    names: Names, address: str, part: str, *command: str, env: Mapping[str, str] = MappingProxyType({})
-) -> Daemon:
+def _daemon(names: Names, address: str, part: str, *command: str, env: Mapping[str, str] = MappingProxyType({})) -> Daemon:
     """A daemon with a directory of its own, for which ``{place}`` of its command stands."""
     place = f"{names.directory}/{part}"
     os.makedirs(place, exist_ok=True)
