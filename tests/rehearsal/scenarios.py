@@ -111,13 +111,13 @@ def _years(world: World) -> None:
     world.lag = hours(72)
     begin(world)
     ports = [port for port in PORTS if served(world, port) == served(world)]
-    for year in (2031, 2032, 2033):
+    for year in (2031, 2032, 2033, 2034):
         timer(world, f"{year - 1}-12-31 23:00", expect=0)
         key = served(world)
         timer(world, f"{year}-01-08", expect=0)
         sure(served(world) != key, f"the key was not changed in {year}")
         sure({served(world, port) for port in ports} == {served(world)}, "the ports serve different keys")
-    timer(world, "2033-02-20", expect=0)
+    timer(world, "2034-02-20", expect=0)
 
 
 def _one_year(world: World) -> None:
@@ -144,19 +144,19 @@ def _forgets(world: World) -> None:
 
 
 def _secondary_dies(world: World) -> None:
-    """A secondary that is dead over the new year, comes back in April, and is ten days late."""
+    """A secondary that is dead over the new year, comes back in April, and is two weeks late."""
     begin(world, standby=False)
     timer(world, "2030-12-10")
     world.stop_secondary()
-    world.lag = hours(240)
+    world.lag = hours(14 * 24)
     add_standby(world)
     key = served(world)
     timer(world, "2031-04-01")
     sure(served(world) == key, "the key was changed while a name server was dead")
     world.start_secondary()
-    timer(world, "2031-04-09", every=36)
+    timer(world, "2031-04-08", every=36)
     sure(served(world) == key, "the key was changed while a name server had the old records")
-    timer(world, "2031-04-25", every=36)
+    timer(world, "2031-05-01", every=36)
     sure(served(world) != key, "the key was not changed although every name server had its record")
 
 
@@ -218,7 +218,7 @@ def _kills(world: World) -> None:
         kills += 1
         # The next look at the DNS is six hours later.
         world.advance(hours(7))
-    sure(10 <= kills < 60, f"{kills} kills")
+    sure(5 <= kills < 60, f"{kills} kills")
     timer(world, hours(14 * 24), every=48, expect=0)
     sure(served(world) != key, "the key was not changed in the end")
 
@@ -231,7 +231,7 @@ SCENARIOS: dict[str, Scenario] = {
     "two-days": Scenario("a fixed two days, one resolver", strategies.fixed_two_days, 1, fails=True),
     "book": Scenario("every name server, then two days", strategies.by_the_book, 1),
     "short": Scenario("ours, RFC 2136, a late secondary, one new year", _one_year, 1),
-    "years": Scenario("ours, RFC 2136, a late secondary", _years, 3),
+    "years": Scenario("ours, RFC 2136, a late secondary", _years, 4),
     "forgets": Scenario("ours, by hand: late, then never", _forgets, 1),
     "secondary": Scenario("ours, a secondary dead from December to April", _secondary_dies, 1),
     "signatures": Scenario(

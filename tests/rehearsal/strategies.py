@@ -145,18 +145,13 @@ def _until_shown(world: World, server: str, key: str, seconds: float = 60) -> No
     world.say(f"{server} shows the next record")
 
 
-def _help(world: World) -> str:
-    return world.host.certbot("--help", "dovecot").stdout
-
-
 # What ours does.
 
 
 def begin(world: World, by_hand: bool = False, standby: bool = True, options: tuple[str, ...] = ()) -> None:
     """The first certificate, its records, and a standby whose records are published by update, or by an admin's hand."""
     how = () if by_hand else ("--dovecot-publish-rfc2136", INI)
-    services = ("--dovecot-postfix-services", "all") if "'all'" in _help(world) else ()
-    chosen = ("--dovecot-resolver", RESOLVER, *services, *how, *options)
+    chosen = ("--dovecot-resolver", RESOLVER, "--dovecot-postfix-services", "all", *how, *options)
     world.certbot(*_INSTALL, *chosen)
     if by_hand:
         paste(world)
