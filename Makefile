@@ -4,6 +4,7 @@
 #   make test-all  the same, Debian sid, and certbot 2.1, 2.11 and 3.3
 #   make bench   measure what the plugin costs
 #   make demo    set everything up, show what the plugin does on a real mail host in a private namespace
+#   make rehearsal  play years of renewals with DANE on real servers, print what a sender would have seen
 #   make unit    only the tests that need no daemon and no root
 #   make lint    only style and types
 #   make clean   remove what was built here; packages stay installed
@@ -11,7 +12,7 @@
 PYTHON ?= python3
 TOX = .venv/bin/tox
 
-.PHONY: test test-all demo bench unit lint packages clean
+.PHONY: test test-all demo rehearsal bench unit lint packages clean
 
 test: packages $(TOX)
 	$(TOX) run
@@ -25,6 +26,9 @@ bench: packages $(TOX)
 
 demo: packages $(TOX)
 	@$(TOX) run -q -e demo
+
+rehearsal: packages $(TOX)
+	@$(TOX) run -q -e rehearsal
 
 unit lint: $(TOX)
 	$(TOX) run -e $@

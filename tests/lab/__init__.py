@@ -18,6 +18,7 @@ distribution    the configuration that the packages ship, as an admin has switch
 namespace       unshare, mounts, what runs in here
 quiet           a DNS in which nothing is published
 names           name servers that have something to say, and a cache that validates
+clock           another date for a process that faketime cannot reach
 pebble, ca      the CA that certbot talks to; a CA for pairs that a test makes
 commands        running a program so that nothing hangs
 packages        what must be installed

@@ -34,11 +34,13 @@ class Lab:
     :param host: its mail host; :meth:`~tests.lab.mailhost.MailHost.reset` it before use.
     :param ca: an authority for pairs that certbot did not issue.
     :param machine: the path of the machine's own root, outside of the namespace.
+    :param acme: the CA that certbot talks to.
     """
 
     host: MailHost
     ca: CA
     machine: str
+    acme: Pebble
 
 
 @contextlib.contextmanager
@@ -63,7 +65,7 @@ def enter(lifetime: int = 90 * DAY) -> Iterator[Lab]:
     names = Quiet()
     spare = (acme.pid, reaper.pid, names.pid)
     try:
-        yield Lab(MailHost(machine, acme.bundle, spare), CA.make(), machine)
+        yield Lab(MailHost(machine, acme.bundle, spare), CA.make(), machine, acme)
     finally:
         namespace.sweep(spare)
         acme.stop()

@@ -18,6 +18,7 @@ from collections.abc import Container, Iterable
 CLONE_NEWNS, CLONE_NEWUTS, CLONE_NEWNET = 0x00020000, 0x04000000, 0x40000000
 MS_RDONLY, MS_NODEV, MS_REMOUNT, MS_BIND, MS_REC, MS_PRIVATE = 0x1, 0x4, 0x20, 0x1000, 0x4000, 0x40000
 MNT_DETACH = 2
+_KINDS = {"mount": "mnt", "net": "net", "uts": "uts"}
 
 #: Directories that are the machine's as it is, and private from then on.
 OVERLAID = ("/etc", "/var/lib")
@@ -27,6 +28,8 @@ EMPTY = ("/var/log", "/var/spool")
 PLACE = "/run/lab"
 
 _libc = ctypes.CDLL(None, use_errno=True)
+#: Descriptors of the namespaces that this process has left, as nsenter(1) names them.
+_left: dict[str, int] = {}
 
 
 class Unavailable(Exception):
@@ -40,10 +43,12 @@ def enter(hostname: str) -> int:
     :raises Unavailable: not root, or not allowed to.
     """
     machine = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    left = {name: os.open(f"/proc/self/ns/{kind}", os.O_RDONLY) for name, kind in _KINDS.items()}
     try:
         _call("unshare", CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWUTS)
     except OSError as exc:
         raise Unavailable(f"a private namespace (root, CAP_SYS_ADMIN): {exc.strerror}") from exc
+    _left.update(left)
     try:
         mount("none", "/", "", MS_REC | MS_PRIVATE)
     except OSError as exc:
@@ -64,6 +69,11 @@ def enter(hostname: str) -> int:
     socket.sethostname(hostname)
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True, env=dict(os.environ, PATH="/usr/sbin:/sbin:/usr/bin:/bin"))
     return machine
+
+
+def outside() -> list[str]:
+    """The beginning of a command that is to run outside, where this process came from; nothing if it entered no namespace."""
+    return ["nsenter", *(f"--{name}=/proc/{os.getpid()}/fd/{number}" for name, number in _left.items())] if _left else []
 
 
 def mount(source: str, target: str, kind: str = "", flags: int = 0, options: str = "") -> None:

@@ -6,9 +6,11 @@ import json
 import os
 import subprocess
 import time
+from typing import Optional
 
 from tests.lab import namespace
 from tests.lab.ca import CA, DAY
+from tests.lab.clock import Shift
 
 #: The directory's address, for ``--server``.
 URL = "https://localhost:14000/dir"
@@ -63,12 +65,22 @@ class Pebble:
                 start_new_session=True,
             )
         self.pid = self._process.pid
+        self._clock: Optional[Shift] = None
         deadline = time.monotonic() + 20
         while 14000 not in namespace.listening():
             if self._process.poll() is not None or time.monotonic() > deadline:
                 with open(f"{place}/pebble.log") as file:
                     raise RuntimeError(f"Pebble does not start: {file.read()}")
             time.sleep(0.01)
+
+    def date(self, now: float) -> None:
+        """Let it be ``now`` (seconds since 1970) for this CA: certificates begin then, and its clock runs on from there.
+
+        :raises Unavailable: not on this machine.
+        """
+        if self._clock is None:
+            self._clock = Shift(self.pid)
+        self._clock.set(round(now - time.time()))
 
     def stop(self) -> None:
         """End it."""
