@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NoReturn, Optional
 
 import certbot_dovecot
-from certbot_dovecot.problems import Problem
+from certbot_dovecot.problems import Problem, sentence
 
 if TYPE_CHECKING:
     from certbot_dovecot.handover import Told
@@ -229,7 +229,7 @@ def _rollover(args: argparse.Namespace) -> int:
         _tell(told)
         if told.switched or told.step is None:
             return 0
-        print(f"{args.name}: the servers keep their key: {told.step.reason}.", file=sys.stderr)
+        print(f"{args.name}: the servers keep their key: {sentence(told.step.reason)}", file=sys.stderr)
         return 3
     _tell(handover.roll_now(way, args.name, args.reason))
     pair = way.pair(args.name)

@@ -25,7 +25,7 @@ from certbot_dovecot.dane.rollover import Kind, Step
 from certbot_dovecot.ledger import Ledger, Turn
 from certbot_dovecot.pairs import Pair
 from certbot_dovecot.plan import Job
-from certbot_dovecot.problems import DeployProblem, Problem, ServerProblem
+from certbot_dovecot.problems import DeployProblem, Problem, ServerProblem, sentence
 from certbot_dovecot.publishing import Todo
 from certbot_dovecot.watch import Way
 
@@ -108,7 +108,7 @@ def roll_now(way: Way, name: str, reason: str) -> Told:
                 f"Caches may hold the record of the old key for {seconds} s after it is gone from the DNS, not before "
                 f"{until:%Y-%m-%d %H:%M} UTC; a sender with such a set accepts the old key too."
             )
-        warnings += _by_hand(publishing.todo(pair, places), seen.step)
+        warnings += _by_hand(publishing.todo(pair, places, way.clock()), seen.step)
         if seen.step.kind is not Kind.FREE and (evidence is None or evidence.since is None):
             warnings.append(
                 f"The record of the new key was not proven to be everywhere: senders that hold an older set defer their mail "
@@ -183,10 +183,10 @@ def _advance(way: Way, pair: Pair, wanted: bool = False) -> Told:
             places = watch.places(way, replace(seen, pair=pair))
             pair, changes = publishing.publish_them(way, pair, places)
             notes += [_switched(pair), *_published(changes)]
-            by_hand = _by_hand(publishing.todo(pair, publishing.after(places, changes)), step)
+            by_hand = _by_hand(publishing.todo(pair, publishing.after(places, changes), way.clock()), step)
             return Told(tuple(notes), tuple(by_hand), step, True)
         step = Step(Kind.KEEP, stop, step.until)
-    return Told(tuple(notes), tuple(_say(way, pair, step, publishing.todo(pair, places), due)), step)
+    return Told(tuple(notes), tuple(_say(way, pair, step, publishing.todo(pair, places, way.clock()), due)), step)
 
 
 def allows(pair: Pair, step: Step) -> bool:
@@ -209,17 +209,17 @@ def _say(way: Way, pair: Pair, step: Step, todo: Todo, due: bool) -> list[str]:
     """What an admin must know, and was not told lately."""
     name = pair.name
     if step.kind is Kind.KEEP and step.lasting and not due:
-        sentences = [f"{name}: a rotation of the key would not be possible as it is: {step.reason}."]
+        sentences = [f"{name}: a rotation of the key would not be possible as it is: {sentence(step.reason)}"]
     elif step.kind is Kind.KEEP and due:
-        sentences = [f"{name}: the rotation of the key is due, and the key stays: {step.reason}."]
+        sentences = [f"{name}: the rotation of the key is due, and the key stays: {sentence(step.reason)}"]
     elif step.kind is Kind.STANDBY and due and pair.standby is None:
         sentences = [kept(name, step)]
     elif todo.add and step.kind not in (Kind.KEEP, Kind.LOOK, Kind.FREE):
-        sentences = [f"{name}: {step.reason}. Add to the DNS:", *_indented(todo.add)]
+        sentences = [f"{name}: {sentence(step.reason)} Add to the DNS:", *_indented(todo.add)]
     elif todo.remove and step.kind is Kind.RETIRE:
         sentences = [f"{name}: records of a key that is not served any more may go:", *_indented(todo.remove)]
     elif step.kind is Kind.PUBLISH and due:
-        sentences = [f"{name}: the rotation of the key is due, and it stays until the DNS has the next one: {step.reason}."]
+        sentences = [f"{name}: the rotation of the key is due, and waits until the DNS has the next: {sentence(step.reason)}"]
     else:
         return []
     topic = f"{step.kind.value} {pair.serving.lineage.name}"
@@ -233,11 +233,11 @@ def kept(name: str, step: Step) -> str:
     """Why the key of a lineage stays at a new year, and what to do."""
     if step.kind is Kind.STANDBY:
         return (
-            f"{name}: the year's new key waits, the renewal goes on with the old one: {step.reason}. "
+            f"{name}: the year's new key waits, the renewal goes on with the old one: {sentence(step.reason)} "
             f"To make the rotation safe: certbot-dovecot standby {name}"
         )
     return (
-        f"{name}: the year's new key waits, the renewal goes on with the old one: {step.reason}. "
+        f"{name}: the year's new key waits, the renewal goes on with the old one: {sentence(step.reason)} "
         "If no TLSA records are published for its hosts: --dovecot-dane off"
     )
 
@@ -254,7 +254,7 @@ def doubtful(first: str, other: str) -> str:
 def said_new(name: str, step: Step) -> str:
     """What the admin must know who asks for a new key while records of the present one are published."""
     return (
-        f"{name}: the key changes, as you say, while TLSA records of the present one may be in the DNS: {step.reason}. "
+        f"{name}: the key changes, as you say, while records of the present one may be in the DNS: {sentence(step.reason)} "
         "Add the new key's record now (certbot-dovecot tlsa shows it); until it is everywhere, senders that check DANE do not "
         f"deliver. certbot-dovecot rollover {name} --now changes to a key whose record is published already."
     )

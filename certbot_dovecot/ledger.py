@@ -29,6 +29,8 @@ from certbot_dovecot.store import Folder
 FORMAT = 1
 #: How many switches are remembered.
 _TURNS = 20
+#: So long, nobody is asked to delete what we deleted.
+_LATELY = datetime.timedelta(days=14)
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,8 @@ class Ledger:
     :param signature: of the files that the last look was about.
     :param evidence: what all surveys amount to.
     :param ours: (owner name where it stands, data) of every record that we put into the DNS.
+    :param dropped: likewise, and when, of what we deleted: a cache or a late name server may go on giving it for a while, and
+        that is not for an admin to mend.
     :param said: what was said to the admin, and when.
     """
 
@@ -70,11 +74,26 @@ class Ledger:
     signature: Signature = ()
     evidence: Optional[Evidence] = None
     ours: frozenset[tuple[str, Data]] = frozenset()
+    dropped: frozenset[tuple[str, Data, datetime.datetime]] = frozenset()
     said: Mapping[str, datetime.datetime] = field(default_factory=dict)
 
     def at(self, owner: str) -> frozenset[Data]:
         """What we put there."""
         return frozenset(data for name, data in self.ours if name == owner)
+
+    def added(self, owner: str, records: Iterable[Data]) -> Ledger:
+        """With records that are about to be added."""
+        return replace(self, ours=self.ours | {(owner, data) for data in records})
+
+    def deleted(self, owner: str, records: Iterable[Data], now: datetime.datetime) -> Ledger:
+        """Without records that were deleted."""
+        gone = {(owner, data) for data in records}
+        lately = {(name, data, when) for name, data, when in self.dropped if now - when < _LATELY and (name, data) not in gone}
+        return replace(self, ours=self.ours - gone, dropped=frozenset(lately | {(*one, now) for one in gone}))
+
+    def late(self, owner: str, now: datetime.datetime) -> frozenset[Data]:
+        """What we deleted there lately."""
+        return frozenset(data for name, data, when in self.dropped if name == owner and now - when < _LATELY)
 
     def turned(self, turn: Turn) -> Ledger:
         """With one switch more, which is not under way any longer; what comes next is to be looked for again."""
@@ -144,6 +163,7 @@ def parse(data: bytes, path: str) -> Ledger:
             signature=tuple((_text(p), int(m), int(s), int(i)) for p, m, s, i in raw["signature"]),
             evidence=None if evidence is None else _evidence(evidence),
             ours=frozenset((_text(owner), _data(one)) for owner, one in raw["ours"]),
+            dropped=frozenset((_text(owner), _data(one), _time(when)) for owner, one, when in raw["dropped"]),
             said={_text(topic): _time(when) for topic, when in raw["said"].items()},
         )
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as exc:
@@ -176,6 +196,7 @@ def dump(ledger: Ledger) -> bytes:
             "gone": evidence.gone.isoformat() if evidence.gone else None,
         },
         "ours": sorted((owner, str(data)) for owner, data in ledger.ours),
+        "dropped": sorted((owner, str(data), when.isoformat()) for owner, data, when in ledger.dropped),
         "said": {topic: when.isoformat() for topic, when in ledger.said.items()},
     }
     return (json.dumps(raw, indent=1, sort_keys=True) + "\n").encode()

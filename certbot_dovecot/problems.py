@@ -26,7 +26,7 @@ class Problem(Exception):
 
     def __str__(self) -> str:
         head = f"{self.where}: {self.what}" if self.where else self.what
-        return " ".join(_sentence(part) for part in (head, self.left, self.todo) if part)
+        return " ".join(sentence(part) for part in (head, self.left, self.todo) if part)
 
 
 class BundleProblem(Problem):
@@ -72,6 +72,7 @@ class DeployProblem(Problem):
         self.kept = kept
 
 
-def _sentence(text: str) -> str:
+def sentence(text: str) -> str:
+    """``text`` with one stop at its end."""
     text = text.strip()
     return text if text.endswith((".", "!", "?", ":")) else text + "."

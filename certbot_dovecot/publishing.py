@@ -12,6 +12,7 @@ Fails as a :class:`~certbot_dovecot.problems.Problem`; what was published before
 
 from __future__ import annotations
 
+import datetime
 import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -73,7 +74,7 @@ def after(places: Sequence[Place], changes: Sequence[Change]) -> tuple[Place, ..
     )
 
 
-def todo(pair: Pair, places: Sequence[Place]) -> Todo:
+def todo(pair: Pair, places: Sequence[Place], now: datetime.datetime) -> Todo:
     """What is missing in the DNS, and what may go, that is not ours to delete."""
     retired = {key.sha256 for key in pair.retired()}
     add, remove = [], []
@@ -82,7 +83,8 @@ def todo(pair: Pair, places: Sequence[Place]) -> Todo:
             continue
         change = publish.change(place.name, place.keys, place.present, pair.ledger.at(place.name))
         add += [] if pair.options.publishes else _lines(place, change.add)
-        remove += _lines(place, (data for data in place.present - change.delete if data.digest in retired))
+        there = place.present - change.delete - pair.ledger.late(place.name, now)
+        remove += _lines(place, (data for data in there if data.digest in retired))
     return Todo(tuple(add), tuple(remove))
 
 
@@ -104,11 +106,11 @@ def _by_update(way: Way, pair: Pair, places: Sequence[Place]) -> tuple[Pair, tup
 
         def before(change: Change) -> None:
             nonlocal pair
-            pair = _call_ours(way, pair, change)
+            pair = _note(way, pair, change, False)
 
         change = primary.publish(place.name, place.keys, pair.ledger.at(place.name), before, place.ttl)
         if not change.idle:
-            pair = _call_theirs(way, pair, change)
+            pair = _note(way, pair, change, True)
             made.append(change)
     return pair, tuple(made)
 
@@ -134,7 +136,7 @@ def _by_command(way: Way, pair: Pair, places: Sequence[Place]) -> tuple[Pair, tu
             f"--dovecot-publish-command cannot be read: {exc}", left="Nothing was published", todo="Mend its quotes"
         ) from exc
     for change in changes:
-        pair = _call_ours(way, pair, change)
+        pair = _note(way, pair, change, False)
     done = way.run(Command(argv, seconds=SECONDS, given=publish.document(changes)))
     if done.code:
         raise ServerProblem(
@@ -144,23 +146,16 @@ def _by_command(way: Way, pair: Pair, places: Sequence[Place]) -> tuple[Pair, tu
             todo="Run it by hand with the JSON of the documentation on its standard input",
         )
     for change in changes:
-        pair = _call_theirs(way, pair, change)
+        pair = _note(way, pair, change, True)
     return pair, tuple(changes)
 
 
-def _call_ours(way: Way, pair: Pair, change: Change) -> Pair:
-    """What is about to be added is ours."""
-    added = {(change.owner, data) for data in change.add}
-    return _keep(way, pair, pair.ledger.ours | added)
+def _note(way: Way, pair: Pair, change: Change, made: bool) -> Pair:
+    """Before a change is made, what it adds is ours; after it, what it deleted is not any more."""
 
+    def note(known: Ledger) -> Ledger:
+        if made:
+            return known.deleted(change.owner, change.delete, way.clock())
+        return known.added(change.owner, change.add)
 
-def _call_theirs(way: Way, pair: Pair, change: Change) -> Pair:
-    """What was deleted is ours no longer."""
-    return _keep(way, pair, pair.ledger.ours - {(change.owner, data) for data in change.delete})
-
-
-def _keep(way: Way, pair: Pair, ours: frozenset[tuple[str, Data]]) -> Pair:
-    def change(known: Ledger) -> Ledger:
-        return replace(known, ours=ours)
-
-    return pair if ours == pair.ledger.ours else watch.write_down(way, pair, change)
+    return watch.write_down(way, pair, note) if (change.delete if made else change.add) else pair

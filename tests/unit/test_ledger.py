@@ -39,6 +39,7 @@ LEDGERS = st.builds(
     signature=st.lists(st.tuples(NAMES, st.integers(), st.integers(), st.integers()), max_size=2).map(tuple),
     evidence=st.one_of(st.none(), EVIDENCE),
     ours=st.frozensets(st.tuples(NAMES, DATA), max_size=4),
+    dropped=st.frozensets(st.tuples(NAMES, DATA, TIMES), max_size=3),
     said=st.dictionaries(NAMES, TIMES, max_size=3),
 )
 SEEN = st.builds(Seen, NAMES, st.sampled_from(Outcome), st.frozensets(DATA), st.integers(0, 2**31), st.booleans())
@@ -94,6 +95,17 @@ def test_what_was_said_is_not_said_again_for_a_while():
     assert not made.quiet("kept", NOW + day, day)
     assert not made.quiet("other", NOW, day)
     assert not made.quiet("kept", NOW - day, day)
+
+
+def test_what_we_deleted_is_not_for_an_admin_to_delete():
+    data, week = Data(3, 1, 1, "A" * 64), datetime.timedelta(days=7)
+    made = Ledger().added("a", [data])
+    assert made.at("a") == {data}
+    gone = made.deleted("a", [data], NOW)
+    assert (gone.at("a"), gone.late("a", NOW + week), gone.late("b", NOW), gone.late("a", NOW + 2 * week)) == (
+        frozenset(), {data}, frozenset(), frozenset(),
+    )  # fmt: skip
+    assert gone.deleted("b", [data], NOW + 3 * week).dropped == {("b", data, NOW + 3 * week)}
 
 
 def test_after_a_switch_the_dns_is_asked_again():
