@@ -172,6 +172,17 @@ def places(way: Way, seen: Look) -> tuple[Place, ...]:
     return publish.places(seen.survey, served, following)
 
 
+def named(way: Way, pair: Pair, name: str) -> bool:
+    """Whether a server's configuration names files of lineage ``name``.
+
+    :raises Problem: a server's configuration cannot be read.
+    """
+    chosen, sni = pair.options, probe.sni_for(sorted(pair.serving.lineage.names()))
+    place = store.folder(way.home, chosen.store, name)
+    found = discovery.find(chosen.server_root, chosen.postfix_root, chosen.postfix_services, way.run)
+    return any(one.pair and place.owns(one.pair.cert) for server in found.servers for one in server.look(sni).served)
+
+
 def write_down(way: Way, pair: Pair, change: Callable[[Ledger], Ledger]) -> Pair:
     """Change the ledger, as it is on disk now.
 
