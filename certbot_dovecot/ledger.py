@@ -79,8 +79,12 @@ class Ledger:
         return frozenset(data for name, data in self.ours if name == owner)
 
     def turned(self, turn: Turn) -> Ledger:
-        """With one switch more, which is not under way any longer; evidence for the former pair of keys is none."""
-        return replace(self, turns=(*self.turns, turn)[-_TURNS:], turning="", evidence=None, asked=None)
+        """With one switch more, which is not under way any longer."""
+        return replace(self, turns=(*self.turns, turn)[-_TURNS:], turning="").anew()
+
+    def anew(self) -> Ledger:
+        """With T0 for none, as another pair of keys needs it, and the DNS to be asked."""
+        return replace(self, evidence=replace(self.evidence, since=None) if self.evidence else None, asked=None)
 
     def quiet(self, topic: str, now: datetime.datetime, pause: datetime.timedelta) -> bool:
         """Whether something was said within ``pause``; a clock that ran backwards does not silence anything."""
@@ -177,6 +181,7 @@ def dump(ledger: Ledger) -> bytes:
             "owners": sorted(evidence.owners),
             "since": evidence.since.isoformat() if evidence.since else None,
             "ttl": evidence.ttl,
+            "stood": evidence.stood,
         },
         "ours": sorted((owner, str(data)) for owner, data in ledger.ours),
         "said": {topic: when.isoformat() for topic, when in ledger.said.items()},
@@ -246,6 +251,7 @@ def _evidence(raw: Mapping[str, Any]) -> Evidence:
         frozenset(map(_text, raw["owners"])),
         None if since is None else _time(since),
         int(raw["ttl"]),
+        bool(raw["stood"]),
     )
 
 

@@ -142,7 +142,8 @@ def judge(pair: Pair, relevant: Survey, now: datetime.datetime, wanted: bool, gu
     due = wanted or rotation.is_due(chosen.key_rotation, pair.since(), now)
     floor = datetime.timedelta(hours=chosen.dane_floor)
     evidence, retired = pair.ledger.evidence, pair.retired()
-    step = rollover.decide(relevant, evidence, current, pair.following(), now, floor, due, retired, guarded)
+    ours = {name for name, _ in pair.ledger.ours} if chosen.publishes else set()
+    step = rollover.decide(relevant, evidence, current, pair.following(), now, floor, due, retired, guarded, ours)
     deployed = pair.serving.record.spki if pair.serving.record else ""
     if deployed not in ("", current.sha256):
         return Step(Kind.KEEP, f"the servers do not have the present key of {pair.serving.lineage.name} yet")
@@ -207,7 +208,7 @@ def _note(
     """Take the look down; the ledger as it is then."""
 
     def add(known: Ledger) -> Ledger:
-        evidence = rollover.observe(known.evidence, relevant, current, following) if following else None
+        evidence = rollover.observe(known.evidence, relevant, current, following)
         return replace(known, asked=said.at, signature=signature, evidence=evidence)
 
     if pair.standby is None and not pair.serving.installed:

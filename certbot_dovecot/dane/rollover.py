@@ -81,11 +81,12 @@ class Step:
 class Evidence:
     """What all surveys so far amount to, for one pair of keys.
 
-    :param current: SHA-256 of the key that is served; evidence for another pair of keys is none.
-    :param following: of the one that comes next.
+    :param current: SHA-256 of the key that is served; T0 for another pair of keys is none.
+    :param following: of the one that comes next; empty if there is none.
     :param owners: the owner names that have records; when one is added, T0 begins anew.
-    :param since: T0; None while it is not reached.
-    :param ttl: the largest TTL that was ever seen, seconds.
+    :param since: T0, or since when there are no records any more; None while neither is reached.
+    :param ttl: the largest TTL that was ever seen, whatever the keys; seconds.
+    :param stood: whether a record that counts was ever seen.
     """
 
     current: str
@@ -93,22 +94,33 @@ class Evidence:
     owners: frozenset[str]
     since: Optional[datetime.datetime] = None
     ttl: int = 0
+    stood: bool = False
 
 
-def observe(was: Optional[Evidence], survey: Survey, current: Key, following: Key) -> Evidence:
+def observe(was: Optional[Evidence], survey: Survey, current: Key, following: Optional[Key]) -> Evidence:
     """Add a survey to the evidence.
 
+    TTLs outlive keys: what a cache holds was given under the TTL of that time, and a record of another key, or an edit, may
+    have lowered it since.
+
     :param was: the evidence so far; None for none.
+    :param following: None if there is none.
     """
-    if was is None or (was.current, was.following) != (current.sha256, following.sha256):
-        was = Evidence(current.sha256, following.sha256, frozenset())
+    if was is None:
+        was = Evidence("", "", frozenset())
+    if not _concerns(was, current, following):
+        was = replace(was, current=current.sha256, following=_sha256(following), owners=frozenset(), since=None)
     ttl = max([was.ttl, *(seen.ttl for owner in survey.owners for seen in owner.seen)])
     counting = [owner for owner in survey.owners if _published(owner) or _doubt(owner)]
     owners = frozenset(owner.name for owner in counting)
-    complete = bool(counting) and not any(_lacks(owner, current, following) for owner in counting)
-    # A clock that ran backwards makes an old T0 worthless.
-    held = was.since is not None and was.since <= survey.at and owners <= was.owners
-    return Evidence(was.current, was.following, owners, (was.since if held else survey.at) if complete else None, ttl)
+    if counting:
+        complete = following is not None and not any(_lacks(owner, current, following) for owner in counting)
+    else:
+        complete = bool(survey.owners)
+    # A clock that ran backwards makes an old T0 worthless; and T0 is one moment, the end of all records another.
+    held = was.since is not None and was.since <= survey.at and owners <= was.owners and bool(owners) == bool(was.owners)
+    since = (was.since if held else survey.at) if complete else None
+    return Evidence(was.current, was.following, owners, since, ttl, was.stood or any(map(_published, survey.owners)))
 
 
 def relevant(survey: Survey, guarded: AbstractSet[str], keys: Sequence[Key]) -> Survey:
@@ -143,17 +155,19 @@ def decide(
     due: bool = True,
     retired: Sequence[Key] = (),
     guarded: AbstractSet[str] = frozenset(),
+    ours: AbstractSet[str] = frozenset(),
 ) -> Step:
     """The next step.
 
     :param survey: the last one, what is :func:`relevant` of it; None if the DNS could not be asked.
-    :param evidence: what :func:`observe` made of all of them, this one too; None without a next key.
+    :param evidence: what :func:`observe` made of all of them, this one too.
     :param current: the key that is served.
     :param following: the key of the standby; None if there is none.
     :param now: the clock, UTC.
     :param due: whether a switch is wanted now.
     :param retired: keys that were served once.
     :param guarded: owner names of ports that are not ours.
+    :param ours: where we publish, and have put records already.
     """
     if survey is None:
         return Step(Kind.KEEP, "the DNS could not be asked")
@@ -162,9 +176,17 @@ def decide(
     doubt = next((said for owner in survey.owners if (said := _doubt(owner))), "")
     if doubt:
         return Step(Kind.KEEP, doubt)
+    late = next((one for one in survey.owners if one.place in ours and not any(_sets(one)) and not _unsigned(one)), None)
+    if late:
+        return Step(Kind.PUBLISH, f"no name server has the records yet that were published for {late.name}")
+    known = evidence if evidence is not None and _concerns(evidence, current, following) else None
+    until = earliest(known, floor) if known is not None else None
     counting = [owner for owner in survey.owners if _published(owner)]
     if not counting:
-        return Step(Kind.FREE, "no TLSA record counts for these hosts")
+        if evidence is None or not evidence.stood or (until is not None and now >= until):
+            return Step(Kind.FREE, "no TLSA record counts for these hosts")
+        left = f" until {until:%Y-%m-%d %H:%M} UTC" if until else ""
+        return Step(Kind.KEEP, f"TLSA records are gone that caches may hold{left}", until)
     foreign = next((owner.name for owner in counting if owner.name in guarded), "")
     if foreign:
         return Step(
@@ -183,8 +205,6 @@ def decide(
     lack = next((said for owner in counting if (said := _lacks(owner, current, following))), "")
     if lack:
         return Step(Kind.PUBLISH, lack)
-    known = evidence is not None and (evidence.current, evidence.following) == (current.sha256, following.sha256)
-    until = earliest(evidence, floor) if evidence is not None and known else None
     if until is None:
         return Step(Kind.LOOK, "both records are everywhere since now")
     proven = "the next key's record has been everywhere for longer than any cache holds an older set"
@@ -202,6 +222,15 @@ def timely(survey: Survey, now: datetime.datetime) -> bool:
     return survey.at <= now <= survey.at + FRESH
 
 
+def _sha256(key: Optional[Key]) -> str:
+    return key.sha256 if key else ""
+
+
+def _concerns(evidence: Evidence, current: Key, following: Optional[Key]) -> bool:
+    """Whether T0 of this evidence is about these keys."""
+    return (evidence.current, evidence.following) == (current.sha256, _sha256(following))
+
+
 def _sets(owner: Owner) -> Iterable[frozenset[Data]]:
     return [*(seen.records for seen in owner.seen), owner.resolved]
 
@@ -210,8 +239,12 @@ def _published(owner: Owner) -> bool:
     """Whether a set counts: there is one, and the zone is not plainly unsigned."""
     if not any(_sets(owner)):
         return False
-    unsigned = not any(seen.signed for seen in owner.seen) and owner.validity is Validity.INSECURE
-    return not unsigned
+    return not _unsigned(owner)
+
+
+def _unsigned(owner: Owner) -> bool:
+    """Whether the zone is plainly unsigned."""
+    return not any(seen.signed for seen in owner.seen) and owner.validity is Validity.INSECURE
 
 
 def _doubt(owner: Owner) -> str:
