@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Optional
 
-from certbot_dovecot import jobs, publishing, reconcile, rotation, watch
+from certbot_dovecot import files, jobs, publishing, reconcile, rotation, watch
 from certbot_dovecot.dane.publish import Change
 from certbot_dovecot.dane.rollover import Kind, Step
 from certbot_dovecot.ledger import Ledger, Turn
@@ -58,11 +58,9 @@ def tend(way: Way, name: str) -> Told:
     if pair is None or pair.options.dane == "off" or not (pair.standby or pair.options.publishes):
         return Told()
     finished = finish(way, pair)
-    if finished is not None:
-        pair = finished
-    elif not pair.ledger.due(way.clock()):
+    if finished is None and not pair.ledger.due(way.clock()):
         return Told()
-    told = _advance(way, pair)
+    told = _advance(way, finished or _find(way, pair.name))
     return replace(told, switched=True) if finished is not None else told
 
 
@@ -120,8 +118,16 @@ def roll_now(way: Way, name: str, reason: str) -> Told:
 
 
 def finish(way: Way, pair: Pair) -> Optional[Pair]:
-    """Finish a switch that was killed half way; None if there was none."""
+    """Finish a switch that was killed half way; None if there was none.
+
+    One of which no server has anything yet is forgotten: what was proven for it may be long ago.
+    """
     if not pair.ledger.turning or pair.standby is None:
+        return None
+    if not watch.named(way, pair, pair.ledger.turning):
+        with files.locked(f"{way.home}.lock"):
+            reconcile.release(way.home, pair.ledger.turning)
+        watch.write_down(way, pair, lambda known: replace(known, turning=""))
         return None
     return switch(way, pair, "finished after an interruption")
 
@@ -144,16 +150,18 @@ def switch(way: Way, pair: Pair, reason: str) -> Pair:
     chosen = pair.options
     job = Job(new.name, new.source, chosen, new.history, replaces=pair.serving.lineage.name)
     turn = Turn(way.clock(), new.name, pair.standby.key().sha256, reason)
+    # What a killed run did of it stays half done if it cannot be finished now, and is to be finished later.
+    before = pair.ledger.turning
     pair = watch.write_down(way, pair, lambda known: replace(known, turning=new.name))
     try:
         report = reconcile.converge(jobs.host(way.config_dir, chosen, way.run, way.checkpoint), job)
     except DeployProblem as problem:
-        _settle(way, pair, turn, problem.kept)
+        _settle(way, pair, turn, problem.kept, before)
         raise
     except Problem:
-        _settle(way, pair, turn, False)
+        _settle(way, pair, turn, False, before)
         raise
-    # After a kill there may be nothing left to do but this note.
+    # Nothing is left to ask where the run was killed after all was proven.
     turned = report.plan is not None and bool(report.plan.targets)
     _settle(way, pair, turn, turned)
     if not turned:
@@ -260,11 +268,14 @@ def said_new(name: str, step: Step) -> str:
     )
 
 
-def _settle(way: Way, pair: Pair, turn: Turn, turned: bool) -> None:
-    """The switch is over, for good or not."""
+def _settle(way: Way, pair: Pair, turn: Turn, turned: bool, turning: str = "") -> None:
+    """The switch is over, for good or not.
+
+    :param turning: what is still to be finished if not.
+    """
 
     def change(known: Ledger) -> Ledger:
-        return known.turned(turn) if turned else replace(known, turning="")
+        return known.turned(turn) if turned else replace(known, turning=turning)
 
     watch.write_down(way, pair, change)
 

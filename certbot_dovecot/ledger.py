@@ -96,8 +96,12 @@ class Ledger:
         return frozenset(data for name, data, when in self.dropped if name == owner and now - when < _LATELY)
 
     def turned(self, turn: Turn) -> Ledger:
-        """With one switch more, which is not under way any longer; what comes next is to be looked for again."""
-        return replace(self, turns=(*self.turns, turn)[-_TURNS:], turning="", asked=None)
+        """With one switch more, which is not under way any longer."""
+        return replace(self, turns=(*self.turns, turn)[-_TURNS:], turning="").anew()
+
+    def anew(self) -> Ledger:
+        """With T0 for none, as another pair of keys needs it, and the DNS to be asked."""
+        return replace(self, evidence=replace(self.evidence, since=None) if self.evidence else None, asked=None)
 
     def quiet(self, topic: str, now: datetime.datetime, pause: datetime.timedelta) -> bool:
         """Whether something was said within ``pause``; a clock that ran backwards does not silence anything."""
@@ -193,7 +197,7 @@ def dump(ledger: Ledger) -> bytes:
             "owners": sorted(evidence.owners),
             "since": evidence.since.isoformat() if evidence.since else None,
             "ttl": evidence.ttl,
-            "gone": evidence.gone.isoformat() if evidence.gone else None,
+            "stood": evidence.stood,
         },
         "ours": sorted((owner, str(data)) for owner, data in ledger.ours),
         "dropped": sorted((owner, str(data), when.isoformat()) for owner, data, when in ledger.dropped),
@@ -257,14 +261,14 @@ def _data(raw: object) -> Data:
 
 
 def _evidence(raw: Mapping[str, Any]) -> Evidence:
-    since, gone = raw["since"], raw["gone"]
+    since = raw["since"]
     return Evidence(
         _text(raw["current"]),
         _text(raw["following"]),
         frozenset(map(_text, raw["owners"])),
         None if since is None else _time(since),
         int(raw["ttl"]),
-        None if gone is None else _time(gone),
+        bool(raw["stood"]),
     )
 
 

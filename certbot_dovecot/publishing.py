@@ -4,8 +4,9 @@ By dynamic update (``--dovecot-publish-rfc2136``), by a program of the admin's (
 which is the default: then :func:`todo` says which lines are to be added and which may go.
 
 Only the difference is sent, and only records that the ledger calls ours are deleted.  A record is called ours before it is
-sent, and no longer after its deletion was taken: a kill in between leaves a record that may be deleted later, never one that
-is forgotten.  Where a port does not tell what it serves, nothing changes.
+sent, and no longer after its deletion was taken (where a program takes it: once no name server gives it any more): a kill in
+between leaves a record that may be deleted later, never one that is forgotten.  Where a port does not tell what it serves,
+nothing changes.
 
 Fails as a :class:`~certbot_dovecot.problems.Problem`; what was published before stays, and the next run does the rest.
 """
@@ -62,7 +63,7 @@ def publish_them(way: Way, pair: Pair, places: Sequence[Place]) -> tuple[Pair, t
     places = [place for place in places if not place.dark]
     if chosen.publish_rfc2136:
         return _by_update(way, pair, places)
-    return _by_command(way, pair, places)
+    return _by_command(way, pair, [place for place in places if not place.blind])
 
 
 def after(places: Sequence[Place], changes: Sequence[Change]) -> tuple[Place, ...]:
@@ -79,7 +80,7 @@ def todo(pair: Pair, places: Sequence[Place], now: datetime.datetime) -> Todo:
     retired = {key.sha256 for key in pair.retired()}
     add, remove = [], []
     for place in places:
-        if place.dark:
+        if place.dark or place.blind:
             continue
         change = publish.change(place.name, place.keys, place.present, pair.ledger.at(place.name))
         add += [] if pair.options.publishes else _lines(place, change.add)
@@ -116,8 +117,18 @@ def _by_update(way: Way, pair: Pair, places: Sequence[Place]) -> tuple[Pair, tup
 
 
 def _by_command(way: Way, pair: Pair, places: Sequence[Place]) -> tuple[Pair, tuple[Change, ...]]:
-    """One call for all, computed from what the name servers said."""
-    changes = [publish.change(one.name, one.keys, one.present, pair.ledger.at(one.name), one.ttl) for one in places]
+    """One call for all, computed from what the name servers said.
+
+    They may still say for a while what has been deleted, and it must not be taken for somebody else's then: it stays ours until
+    none of them says it any more.
+    """
+    changes = [
+        publish.change(one.name, one.keys, one.present, pair.ledger.at(one.name), one.ttl, exact=False) for one in places
+    ]
+    made = zip(places, changes)
+    gone = {one for place, change in made for one in publish.vanished(place, change, pair.ledger.at(place.name))}
+    if gone:
+        pair = watch.write_down(way, pair, lambda known: replace(known, ours=known.ours - gone))
     changes = [change for change in changes if not change.idle]
     command = pair.options.publish_command
     crowded = next((change for change in changes if change.crowded), None)
@@ -145,8 +156,6 @@ def _by_command(way: Way, pair: Pair, places: Sequence[Place]) -> tuple[Pair, tu
             left="It is not known whether it published anything; the next certbot renew that asks the DNS calls it again",
             todo="Run it by hand with the JSON of the documentation on its standard input",
         )
-    for change in changes:
-        pair = _note(way, pair, change, True)
     return pair, tuple(changes)
 
 

@@ -274,7 +274,7 @@ class Deployment:
             signature += tuple(entry for server in self.host.servers for entry in self._seen(server))
         self._record(frozenset(), frozenset(), frozenset(sick), signature)
         if decided.job.replaces:
-            self._release(decided.job.replaces)
+            release(self.host.home, decided.job.replaces)
         was = decided.was
         # What is to be said of a configuration as it is now, not as it was found.
         notes = [note for view in self._views.values() for note in view.notes] if decided.job.explicit else []
@@ -303,14 +303,6 @@ class Deployment:
         records = tlsa.records(decided.bundle.names, seen.ports(served, keys), decided.job.following)
         store.file_tlsa(decided.place, decided.job.lineage, records, decided.bundle.names)
         return records
-
-    def _release(self, former: str) -> None:
-        """The lineage whose place was taken is installed nowhere any more; its files stay."""
-        path = store.folder(self.host.home, "", former).state
-        record = state.load(path)
-        if record is not None:
-            gone = replace(record, servers=(), installing=(), reload=(), verify=(), settled=())
-            files.write(path, state.dump(gone))
 
     def _record(
         self,
@@ -355,6 +347,18 @@ class Deployment:
                 todo="Mend or start that server; the next certbot renew then proves it by itself",
                 kept=True,
             )
+
+
+def release(home: str, lineage: str) -> None:
+    """Note that a lineage is installed nowhere (any more); its files stay.
+
+    :raises Problem: its record cannot be read or written.
+    """
+    path = store.folder(home, "", lineage).state
+    record = state.load(path)
+    if record is not None:
+        gone = replace(record, servers=(), installing=(), reload=(), verify=(), settled=())
+        files.write(path, state.dump(gone))
 
 
 def configuration(server: IMailServer) -> Signature:

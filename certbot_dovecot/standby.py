@@ -131,7 +131,7 @@ def remove(way: Way, name: str) -> tuple[str, str]:
         _, changes = publishing.publish_them(way, gone, places := watch.places(way, seen))
         spki = pair.standby.key().sha256 if pair.standby else ""
         by_hand = publishing.lines_of(publishing.after(places, changes), spki)
-    watch.write_down(way, pair, lambda known: replace(known, standby="", asked=None))
+    watch.write_down(way, pair, lambda known: replace(known, standby="").anew())
     with files.locked(f"{way.home}.lock"):
         other = store.folder(way.home, "", pair.ledger.standby)
         ledger.forget(other)

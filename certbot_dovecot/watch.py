@@ -145,7 +145,8 @@ def judge(pair: Pair, relevant: Survey, now: datetime.datetime, wanted: bool, gu
     due = wanted or rotation.is_due(chosen.key_rotation, pair.since(), now)
     floor = datetime.timedelta(hours=chosen.dane_floor)
     evidence, retired = pair.ledger.evidence, pair.retired() if pair.standby else ()
-    step = rollover.decide(relevant, evidence, current, pair.following(), now, floor, due, retired, guarded)
+    ours = {name for name, _ in pair.ledger.ours} if chosen.publishes else set()
+    step = rollover.decide(relevant, evidence, current, pair.following(), now, floor, due, retired, guarded, ours)
     deployed = pair.serving.record.spki if pair.serving.record else ""
     if deployed not in ("", current.sha256):
         return Step(Kind.KEEP, f"the servers do not have the present key of {pair.serving.lineage.name} yet")
@@ -175,6 +176,17 @@ def places(way: Way, seen: Look) -> tuple[Place, ...]:
         with files.locked(f"{way.home}.lock"):
             store.file_tlsa(place, name, made, names)
     return publish.places(seen.survey, served, following)
+
+
+def named(way: Way, pair: Pair, name: str) -> bool:
+    """Whether a server's configuration names files of lineage ``name``.
+
+    :raises Problem: a server's configuration cannot be read.
+    """
+    chosen, sni = pair.options, probe.sni_for(sorted(pair.serving.lineage.names()))
+    place = store.folder(way.home, chosen.store, name)
+    found = discovery.find(chosen.server_root, chosen.postfix_root, chosen.postfix_services, way.run)
+    return any(one.pair and place.owns(one.pair.cert) for server in found.servers for one in server.look(sni).served)
 
 
 def write_down(way: Way, pair: Pair, change: Callable[[Ledger], Ledger]) -> Pair:

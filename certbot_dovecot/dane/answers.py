@@ -91,6 +91,12 @@ class Owner:
         return self.target or self.name
 
     @property
+    def given(self) -> Optional[frozenset[Data]]:
+        """Every record that a name server gives for it, a resolver's memory left out; None if none of them could be asked."""
+        usable = [seen.records for seen in self.seen if seen.outcome in (Outcome.ANSWER, Outcome.ABSENT)]
+        return frozenset().union(*usable) if usable else None
+
+    @property
     def published(self) -> frozenset[Data]:
         """Every record that somebody gave for it."""
         return self.resolved.union(*(seen.records for seen in self.seen))

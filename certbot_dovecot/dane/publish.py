@@ -81,15 +81,22 @@ class Credentials:
     sign_query: bool = False
 
 
-def wanted(keys: Iterable[Key], present: AbstractSet[Data], ours: AbstractSet[Data]) -> frozenset[Data]:
+def wanted(
+    keys: Iterable[Key], present: AbstractSet[Data], ours: AbstractSet[Data], exact: bool = True
+) -> frozenset[Data]:
     """The records that should stand at an owner name.
+
+    Ours of ``3 1 2`` go together with the last one of somebody else, where it is known what stands there.  Name servers that
+    lag do not tell: one of two could be deleted that way, and the other one, alone of its kind, stops mail.
 
     :param keys: those that are served there, and the next one; none where nothing of ours is served.
     :param present: what stands there.
     :param ours: what we put there.
+    :param exact: whether ``present`` is what stands there, and not only what name servers give.
     """
     known = list(keys)
-    both = any((data.usage, data.selector, data.matching) == (3, 1, 2) for data in present - ours)
+    others = present - ours if exact else present | ours
+    both = any((data.usage, data.selector, data.matching) == (3, 1, 2) for data in others)
     digests = [(matching, key.digest(matching)) for key in known for matching in ((1, 2) if both else (1,))]
     return frozenset(Data(3, 1, matching, digest) for matching, digest in digests if digest)
 
@@ -104,6 +111,7 @@ class Place:
     :param present: every record that a name server gave.
     :param dark: whether a port does not tell what it serves; then nothing changes here.
     :param ttl: of what is added, seconds: that of the set, where it is not longer than what we would take.
+    :param blind: whether no name server could be asked, so that ``present`` says nothing.
     """
 
     name: str
@@ -112,6 +120,7 @@ class Place:
     present: frozenset[Data] = frozenset()
     dark: bool = False
     ttl: int = tlsa.TTL
+    blind: bool = False
 
 
 def places(
@@ -129,25 +138,39 @@ def places(
         if owner.name not in served:
             continue
         was, here = found.get(owner.place, Place(owner.place, ())), served[owner.name]
-        keys = dict.fromkeys([*was.keys, *(here or ())])
+        keys, given = dict.fromkeys([*was.keys, *(here or ())]), owner.given
         found[owner.place] = Place(
             owner.place,
             (*was.owners, owner.name),
             tuple(keys),
-            was.present | owner.published,
+            was.present | (given or frozenset()),
             was.dark or here is None,
             min([was.ttl, *(seen.ttl for seen in owner.seen if seen.outcome is Outcome.ANSWER)]),
+            was.blind or given is None,
         )
     nexts = (following,) if following else ()
     return tuple(replace(one, keys=tuple(dict.fromkeys([*one.keys, *nexts]))) if one.keys else one for one in found.values())
 
 
 def change(
-    owner: str, keys: Iterable[Key], present: AbstractSet[Data], ours: AbstractSet[Data], ttl: int = tlsa.TTL
+    owner: str,
+    keys: Iterable[Key],
+    present: AbstractSet[Data],
+    ours: AbstractSet[Data],
+    ttl: int = tlsa.TTL,
+    exact: bool = True,
 ) -> Change:
     """What must change at ``owner``; parameters as :func:`wanted` and :class:`Change` have them."""
-    want = wanted(keys, present, ours)
+    want = wanted(keys, present, ours, exact)
     return Change(owner, frozenset(present), want - present, frozenset((ours & present) - want), ttl)
+
+
+def vanished(place: Place, made: Change, ours: AbstractSet[Data]) -> frozenset[tuple[str, Data]]:
+    """What was ours at a place, and neither stands nor is to stand there any more.
+
+    :param made: what must change there.
+    """
+    return frozenset((place.name, data) for data in ours - place.present - made.add)
 
 
 def document(changes: Iterable[Change]) -> bytes:

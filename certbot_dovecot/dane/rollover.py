@@ -84,11 +84,11 @@ class Evidence:
     """What all surveys so far amount to, for one pair of keys.
 
     :param current: SHA-256 of the key that is served; T0 for another pair of keys is none.
-    :param following: of the one that comes next; empty for none.
+    :param following: of the one that comes next; empty if there is none.
     :param owners: the owner names that have records; when one is added, T0 begins anew.
-    :param since: T0; None while it is not reached.
-    :param ttl: the largest TTL that was ever seen, seconds; with other keys too, for a cache does not ask whose set it holds.
-    :param gone: the first survey that found no record any more where there had been some; None otherwise.
+    :param since: T0, or since when there are no records any more; None while neither is reached.
+    :param ttl: the largest TTL that was ever seen, whatever the keys; seconds.
+    :param stood: whether a record that counts was ever seen.
     """
 
     current: str
@@ -96,27 +96,33 @@ class Evidence:
     owners: frozenset[str]
     since: Optional[datetime.datetime] = None
     ttl: int = 0
-    gone: Optional[datetime.datetime] = None
+    stood: bool = False
 
 
 def observe(was: Optional[Evidence], survey: Survey, current: Key, following: Optional[Key]) -> Evidence:
     """Add a survey to the evidence.
 
+    TTLs outlive keys: what a cache holds was given under the TTL of that time, and a record of another key, or an edit, may
+    have lowered it since.
+
     :param was: the evidence so far; None for none.
-    :param following: None if no key comes next.
+    :param following: None if there is none.
     """
-    keys = current.sha256, following.sha256 if following else ""
-    was = was or Evidence(*keys, frozenset())
+    if was is None:
+        was = Evidence("", "", frozenset())
+    if not _concerns(was, current, following):
+        was = replace(was, current=current.sha256, following=_sha256(following), owners=frozenset(), since=None)
     ttl = max([was.ttl, *(seen.ttl for owner in survey.owners for seen in owner.seen)])
     counting = [owner for owner in survey.owners if _published(owner) or _doubt(owner)]
     owners = frozenset(owner.name for owner in counting)
-    gone = None if owners else was.gone or (survey.at if was.owners else None)
-    if following is None or not counting or any(_lacks(owner, current, following) for owner in counting):
-        return Evidence(*keys, owners, None, ttl, gone)
-    # A clock that ran backwards makes an old T0 worthless.
-    held = was.since is not None and was.since <= survey.at and owners <= was.owners
-    same = (was.current, was.following) == keys
-    return Evidence(*keys, owners, was.since if held and same else survey.at, ttl, gone)
+    if counting:
+        complete = following is not None and not any(_lacks(owner, current, following) for owner in counting)
+    else:
+        complete = bool(survey.owners)
+    # A clock that ran backwards makes an old T0 worthless; and T0 is one moment, the end of all records another.
+    held = was.since is not None and was.since <= survey.at and owners <= was.owners and bool(owners) == bool(was.owners)
+    since = (was.since if held else survey.at) if complete else None
+    return Evidence(was.current, was.following, owners, since, ttl, was.stood or any(map(_published, survey.owners)))
 
 
 def relevant(survey: Survey, guarded: AbstractSet[str], keys: Sequence[Key]) -> Survey:
@@ -151,6 +157,7 @@ def decide(
     due: bool = True,
     retired: Sequence[Key] = (),
     guarded: AbstractSet[str] = frozenset(),
+    ours: AbstractSet[str] = frozenset(),
 ) -> Step:
     """The next step.
 
@@ -162,6 +169,7 @@ def decide(
     :param due: whether a switch is wanted now.
     :param retired: keys that were served once.
     :param guarded: owner names of ports that are not ours.
+    :param ours: where we publish, and have put records already.
     """
     if survey is None:
         return Step(Kind.KEEP, "the DNS could not be asked")
@@ -170,12 +178,17 @@ def decide(
     doubt = next((said for owner in survey.owners if (said := _doubt(owner))), "")
     if doubt:
         return Step(Kind.KEEP, doubt)
+    late = next((one for one in survey.owners if one.place in ours and not any(_sets(one)) and not _unsigned(one)), None)
+    if late:
+        return Step(Kind.PUBLISH, f"no name server has the records yet that were published for {late.name}")
+    known = evidence if evidence is not None and _concerns(evidence, current, following) else None
+    until = earliest(known, floor) if known is not None else None
     counting = [owner for owner in survey.owners if _published(owner)]
     if not counting:
-        until = evidence.gone + 2 * datetime.timedelta(seconds=evidence.ttl) if evidence and evidence.gone else None
-        if until is not None and now < until:
-            return Step(Kind.WAIT, f"caches may still hold records that were there, until {until:%Y-%m-%d %H:%M} UTC", until)
-        return Step(Kind.FREE, "no TLSA record counts for these hosts")
+        if evidence is None or not evidence.stood or (until is not None and now >= until):
+            return Step(Kind.FREE, "no TLSA record counts for these hosts")
+        left = f" until {until:%Y-%m-%d %H:%M} UTC" if until else ""
+        return Step(Kind.KEEP, f"TLSA records are gone that caches may hold{left}", until)
     foreign = next((owner.name for owner in counting if owner.name in guarded), "")
     if foreign:
         return Step(
@@ -195,8 +208,6 @@ def decide(
     lack = next((said for owner in counting if (said := _lacks(owner, current, following))), "")
     if lack:
         return Step(Kind.PUBLISH, lack)
-    known = evidence is not None and (evidence.current, evidence.following) == (current.sha256, following.sha256)
-    until = earliest(evidence, floor) if evidence is not None and known else None
     if until is None:
         return Step(Kind.LOOK, "both records are everywhere since now")
     proven = "the next key's record has been everywhere for longer than any cache holds an older set"
@@ -214,6 +225,15 @@ def timely(survey: Survey, now: datetime.datetime) -> bool:
     return survey.at <= now <= survey.at + FRESH
 
 
+def _sha256(key: Optional[Key]) -> str:
+    return key.sha256 if key else ""
+
+
+def _concerns(evidence: Evidence, current: Key, following: Optional[Key]) -> bool:
+    """Whether T0 of this evidence is about these keys."""
+    return (evidence.current, evidence.following) == (current.sha256, _sha256(following))
+
+
 def _sets(owner: Owner) -> Iterable[frozenset[Data]]:
     return [*(seen.records for seen in owner.seen), owner.resolved]
 
@@ -222,8 +242,12 @@ def _published(owner: Owner) -> bool:
     """Whether a set counts: there is one, and the zone is not plainly unsigned."""
     if not any(_sets(owner)):
         return False
-    unsigned = not any(seen.signed for seen in owner.seen) and owner.validity is Validity.INSECURE
-    return not unsigned
+    return not _unsigned(owner)
+
+
+def _unsigned(owner: Owner) -> bool:
+    """Whether the zone is plainly unsigned."""
+    return not any(seen.signed for seen in owner.seen) and owner.validity is Validity.INSECURE
 
 
 def _doubt(owner: Owner) -> str:

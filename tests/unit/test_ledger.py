@@ -27,7 +27,7 @@ EVIDENCE = st.builds(
     st.frozensets(NAMES),
     st.one_of(st.none(), TIMES),
     st.integers(0, 2**31 - 1),
-    st.one_of(st.none(), TIMES),
+    st.booleans(),
 )
 LEDGERS = st.builds(
     Ledger,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import os
 
@@ -10,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from certbot_dovecot.dane import publish
-from certbot_dovecot.dane.answers import Data, Key
+from certbot_dovecot.dane.answers import Data, Key, Outcome, Owner, Seen, Survey, Validity
 from certbot_dovecot.problems import ConfProblem, FileProblem
 
+NOW = datetime.datetime(2027, 1, 2, tzinfo=datetime.timezone.utc)
 OWNER = "_465._tcp.mail.example.test."
 KEYS = [Key(letter * 64, letter * 128) for letter in "ABCDEF"]
 CURRENT, FOLLOWING, OLD = KEYS[:3]
@@ -76,6 +78,49 @@ def test_nobody_elses_record_is_lost_and_every_key_has_its_own(keys, present, ou
         assert all(one(key, matching) in made.after for key in keys)
     again = publish.change(OWNER, keys, made.after, (ours & made.after) | made.add)
     assert again.idle
+
+
+def survey(*seen, resolved=frozenset()):
+    return Survey(NOW, (Owner(OWNER, seen, Validity.SECURE, frozenset(resolved), OWNER),))
+
+
+def test_d2_what_only_a_resolver_remembers_does_not_stand_there():
+    """Else a next key's record could be added alone where the other one is gone."""
+    (place,) = publish.places(
+        survey(Seen("ns", Outcome.ABSENT), resolved={one(CURRENT)}), {OWNER: [CURRENT]}, FOLLOWING
+    )
+    assert (place.present, place.blind) == (frozenset(), False)
+    assert publish.change(OWNER, place.keys, place.present, set()).add == {one(CURRENT), one(FOLLOWING)}
+
+
+@pytest.mark.parametrize("seen", [(), (Seen("ns", Outcome.SILENT), Seen("ns2", Outcome.LAME))])
+def test_where_no_name_server_could_be_asked_nobody_knows_what_stands(seen):
+    (place,) = publish.places(survey(*seen), {OWNER: [CURRENT]}, FOLLOWING)
+    assert place.blind
+
+
+def test_d2_name_servers_that_lag_take_no_3_1_2_away():
+    """One of two, not seen yet or still, would be left alone of its kind, and stop mail."""
+    ours = {one(CURRENT, 2), one(FOLLOWING, 2)}
+    for seen in ({one(CURRENT), one(FOLLOWING)}, {one(CURRENT), one(CURRENT, 2), one(FOLLOWING)}):
+        assert publish.change(OWNER, [CURRENT, FOLLOWING], {*seen, *ours}, ours).delete == ours
+        made = publish.change(OWNER, [CURRENT, FOLLOWING], seen, ours, exact=False)
+        assert (made.add, made.delete) == (ours - seen, frozenset())
+
+
+def test_what_a_program_deleted_stays_ours_until_no_name_server_has_it():
+    place = publish.Place(OWNER, (OWNER,), (CURRENT,), frozenset({one(OLD), one(CURRENT)}))
+    made = publish.change(OWNER, place.keys, place.present, {one(OLD)}, exact=False)
+    assert (made.delete, publish.vanished(place, made, {one(OLD)})) == ({one(OLD)}, frozenset())
+    place = publish.Place(OWNER, (OWNER,), (CURRENT,), frozenset({one(CURRENT)}))
+    made = publish.change(OWNER, place.keys, place.present, {one(OLD)}, exact=False)
+    assert (made.idle, publish.vanished(place, made, {one(OLD)})) == (True, {(OWNER, one(OLD))})
+
+
+def test_what_is_added_is_not_forgotten_before_it_is_seen():
+    place = publish.Place(OWNER, (OWNER,), (CURRENT,))
+    made = publish.change(OWNER, place.keys, place.present, {one(CURRENT)})
+    assert publish.vanished(place, made, {one(CURRENT)}) == frozenset()
 
 
 def test_the_document_for_a_program_has_only_what_changes():

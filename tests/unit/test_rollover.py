@@ -101,6 +101,56 @@ def test_d6_the_negative_ttl_counts_where_the_set_was_absent():
     assert rollover.earliest(evidence) == NOW + datetime.timedelta(seconds=400_000)
 
 
+def absent(negative=3600, validity=Validity.SECURE, name=NAME):
+    return Owner(name, (Seen("ns", Outcome.ABSENT, ttl=negative),), validity, target=name)
+
+
+def test_d6_the_largest_ttl_outlives_the_pair_of_keys():
+    """A cache holds what was given before the new standby's key was made, under the TTL of that time."""
+    before = rollover.observe(None, survey(owner({OLD}, ttl=604_800), at=NOW - 2 * HOUR), CURRENT, Key("C" * 64))
+    evidence = rollover.observe(before, survey(owner(BOTH, ttl=300)), CURRENT, NEXT)
+    assert rollover.earliest(evidence) == NOW + datetime.timedelta(seconds=2 * 604_800)
+    alone = rollover.observe(None, survey(owner({OLD}, ttl=604_800), at=NOW - 2 * HOUR), CURRENT, None)
+    assert alone.since is None
+    assert rollover.observe(alone, survey(owner(BOTH, ttl=300)), CURRENT, NEXT).ttl == 604_800
+
+
+@pytest.mark.parametrize("following", [NEXT, None])
+def test_d7_records_that_are_gone_still_count_while_caches_may_hold_them(following):
+    """The last record was withdrawn a moment ago: a cache has it, and no key but this one may be served."""
+    evidence = rollover.observe(None, survey(owner({OLD}, ttl=90_000), at=NOW - HOUR), CURRENT, following)
+    gone = survey(absent())
+    evidence = rollover.observe(evidence, gone, CURRENT, following)
+    found = rollover.decide(gone, evidence, CURRENT, following, NOW)
+    until = NOW + datetime.timedelta(seconds=180_000)
+    assert (found.kind, found.until) == (Kind.KEEP, until)
+    later = survey(absent(), at=until)
+    evidence = rollover.observe(evidence, later, CURRENT, following)
+    assert rollover.decide(later, evidence, CURRENT, following, until).kind is Kind.FREE
+
+
+def test_d7_the_end_of_all_records_is_not_t0():
+    """Nor the other way round: what caches hold from one is not what they hold from the other."""
+    evidence = rollover.observe(None, survey(owner(BOTH), at=NOW - 100 * HOUR), CURRENT, NEXT)
+    evidence = rollover.observe(evidence, survey(absent(), at=NOW - HOUR), CURRENT, NEXT)
+    assert evidence.since == NOW - HOUR
+    assert rollover.observe(evidence, survey(owner(BOTH)), CURRENT, NEXT).since == NOW
+
+
+def test_d7_records_that_we_sent_and_no_server_has_yet_are_no_freedom():
+    found = rollover.decide(survey(absent()), None, CURRENT, NEXT, NOW, ours={NAME})
+    assert found.kind is Kind.PUBLISH
+    both = survey(owner(BOTH), absent(name="_465._tcp.mail.example.org."))
+    evidence = rollover.observe(None, replace(both, at=NOW - 100 * HOUR), CURRENT, NEXT)
+    evidence = rollover.observe(evidence, both, CURRENT, NEXT)
+    late = rollover.decide(both, evidence, CURRENT, NEXT, NOW, ours={NAME, "_465._tcp.mail.example.org."})
+    assert late.kind is Kind.PUBLISH
+    assert "_465._tcp.mail.example.org." in late.reason
+    # In a zone that is not signed nothing counts, whether it is there or not.
+    unsigned = survey(absent(validity=Validity.INSECURE))
+    assert rollover.decide(unsigned, None, CURRENT, NEXT, NOW, ours={NAME}).kind is Kind.FREE
+
+
 def test_d7_an_old_look_is_no_look():
     here = survey(owner(BOTH), at=NOW - HOUR)
     evidence = rollover.observe(None, replace(here, at=NOW - 100 * HOUR), CURRENT, NEXT)
@@ -118,17 +168,6 @@ def test_d6_a_ttl_is_remembered_with_other_keys_too():
     long = rollover.observe(None, survey(owner({OLD}, ttl=200_000), at=NOW - 2 * HOUR), CURRENT, None)
     made = rollover.observe(long, survey(owner(BOTH, ttl=300)), CURRENT, NEXT)
     assert (made.since, rollover.earliest(made)) == (NOW, NOW + datetime.timedelta(seconds=400_000))
-
-
-def test_records_that_were_there_until_lately_are_still_in_caches():
-    there = rollover.observe(None, survey(owner(BOTH, ttl=7200), at=NOW - 9 * HOUR), CURRENT, NEXT)
-    none = survey(owner((), ttl=60))
-    gone = rollover.observe(there, replace(none, at=NOW - HOUR), CURRENT, NEXT)
-    gone = rollover.observe(gone, none, CURRENT, NEXT)
-    found = rollover.decide(none, gone, CURRENT, NEXT, NOW)
-    assert (found.kind, found.until) == (Kind.WAIT, NOW + 3 * HOUR)
-    later = replace(none, at=NOW + 3 * HOUR)
-    assert rollover.decide(later, rollover.observe(gone, later, CURRENT, NEXT), CURRENT, NEXT, later.at).kind is Kind.FREE
 
 
 def test_evidence_of_another_key_is_none():
