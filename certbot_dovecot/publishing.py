@@ -74,7 +74,8 @@ def todo(pair: Pair, places: Sequence[Place]) -> Todo:
     for place in places:
         if place.dark or place.blind:
             continue
-        change = publish.change(place.name, place.keys, place.present, pair.ledger.at(place.name))
+        exact = bool(pair.options.publish_rfc2136)
+        change = publish.change(place.name, place.keys, place.present, pair.ledger.at(place.name), exact)
         add += [] if pair.options.publishes else _lines(place.name, change.add)
         remove += _lines(place.name, (data for data in place.present - change.delete if data.digest in retired))
     return Todo(tuple(add), tuple(remove))
