@@ -241,6 +241,14 @@ def kept(name: str, step: Step) -> str:
     )
 
 
+def held(name: str, reason: str) -> str:
+    """Why a lineage that was served until the switch keeps its key, and what it means."""
+    return (
+        f"{name}: its key was served until the switch, and stays, the renewal goes on with it: {reason}. "
+        "Until it has a new one, nothing stands by."
+    )
+
+
 def said_new(name: str, step: Step) -> str:
     """What the admin must know who asks for a new key while records of the present one are published."""
     return (

@@ -11,6 +11,7 @@ import os
 import pytest
 
 from certbot_dovecot.dane import publish, update
+from certbot_dovecot.dane.answers import Data
 from tests.integration import view
 from tests.lab import names as name_servers
 
@@ -293,6 +294,23 @@ def test_d13_port_25_that_serves_the_lineages_own_files(mailhost, names):
     done = mailhost.certbot("renew", "-q", "--force-renewal", at=NEW_YEAR)
     assert "_25._tcp.mail.secure.test. has a record of this key" in done.stderr
     assert key_of(NAME) == first
+
+
+def test_d13_port_25_that_serves_the_files_of_the_lineage_that_was_served_before(mailhost, names):
+    """A switch does not change main.cf: what it names keeps its key while a record for port 25 stands."""
+    mailhost.certbot(*INSTALL)
+    mailhost.run("certbot-dovecot", "standby", NAME)
+    first = key_of(NAME)
+    names.update("secure.test", ("_25._tcp.mail", f"3 1 1 {first}"))
+    names.catch_up()
+    done = mailhost.run("certbot-dovecot", "rollover", NAME, "--now", "--reason", "a test")
+    assert served(mailhost) == {key_of(OTHER)}
+    assert "_25._tcp.mail.secure.test. has a record of this key" in done.stderr
+    assert key_of(NAME) == first
+    primary(names).publish(f"_25._tcp.{NAME}.", [], {Data(3, 1, 1, first)})
+    names.catch_up()
+    mailhost.certbot("renew", "-q", "--force-renewal", "--cert-name", NAME)
+    assert key_of(NAME) != first
 
 
 def test_the_dns_is_asked_once_in_six_hours(mailhost, names):
