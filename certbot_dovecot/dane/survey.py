@@ -134,8 +134,8 @@ class _Asking:
             return Owner(name, ()), []
         try:
             wanted = dns.name.from_text(name)
-        except (dns.exception.DNSException, ValueError):
-            # A certificate may have names that are none in the DNS.
+        except Exception:
+            # A certificate may have names that are none in the DNS, and what dnspython raises for them depends on its version.
             return Owner(name, ()), []
         answer, validity = self._resolve(wanted)
         hops = hops_of(answer, wanted) if answer is not None else ()
