@@ -65,6 +65,8 @@ class _Choosing:
         choice = rotation.choose(self._wish(lineage, said), current, year, jobs.now(), role)
         if current is not None and pair is not None and role in (Role.ALONE, Role.SERVING):
             choice = self._guard(choice, current, pair)
+        if current is not None and pair is not None and role is Role.SPENT:
+            choice = self._guard_spent(choice, current, pair)
         self._set(choice)
         return Start(current.spki if current else "", said)
 
@@ -84,6 +86,20 @@ class _Choosing:
             return choice
         self._warn(pair, f"kept {step.kind.value}", handover.kept(name, step), handover.DAY)
         return rotation.hold(current, step.reason)
+
+    def _guard_spent(self, choice: Choice, current: rotation.Key, pair: Pair) -> Choice:
+        """Hold a new key back if port 25 is not ours and has a record of the key that was served until the switch."""
+        if choice.why is not Why.YEAR or self.config.dry_run or pair.options.dane == "off" or pair.standby is None:
+            return choice
+        name = pair.standby.lineage.name
+        try:
+            reason = watch.guard(self.door.way(), pair, pair.standby.key())
+        except Problem as problem:
+            reason = str(problem).rstrip(".")
+        if not reason:
+            return choice
+        self._warn(pair, f"spent {name}", handover.held(name, reason), handover.DAY)
+        return rotation.hold(current, reason)
 
     def _warn(self, pair: Pair, topic: str, sentence: str, pause: datetime.timedelta) -> None:
         """Tell the admin, also under ``-q``, but not again within ``pause``."""

@@ -126,7 +126,7 @@ def finish(way: Way, pair: Pair) -> Optional[Pair]:
         return None
     if not watch.named(way, pair, pair.ledger.turning):
         with files.locked(f"{way.home}.lock"):
-            reconcile.release(way.home, pair.ledger.turning)
+            reconcile.release(way.home, pair.ledger.turning, served=False)
         watch.write_down(way, pair, lambda known: replace(known, turning=""))
         return None
     return switch(way, pair, "finished after an interruption")
@@ -256,6 +256,14 @@ def doubtful(first: str, other: str) -> str:
         f"{first} and {other} cannot be told apart, for the renewal configuration of {other} has lost its dovecot_standby_for; "
         f"both keep their keys. To put it back: certbot reconfigure --cert-name {other} --dovecot-standby-for {first} (before "
         f"certbot 2.3: certbot certonly --cert-name {other} --installer dovecot --dovecot-standby-for {first} --force-renewal)"
+    )
+
+
+def held(name: str, reason: str) -> str:
+    """Why a lineage that was served until the switch keeps its key, and what it means."""
+    return (
+        f"{name}: its key was served until the switch, and stays, the renewal goes on with it: {sentence(reason)} "
+        "Until it has a new one, nothing stands by."
     )
 
 

@@ -82,7 +82,8 @@ def todo(pair: Pair, places: Sequence[Place], now: datetime.datetime) -> Todo:
     for place in places:
         if place.dark or place.blind:
             continue
-        change = publish.change(place.name, place.keys, place.present, pair.ledger.at(place.name))
+        exact = bool(pair.options.publish_rfc2136)
+        change = publish.change(place.name, place.keys, place.present, pair.ledger.at(place.name), exact=exact)
         add += [] if pair.options.publishes else _lines(place, change.add)
         there = place.present - change.delete - pair.ledger.late(place.name, now)
         remove += _lines(place, (data for data in there if data.digest in retired))

@@ -349,16 +349,17 @@ class Deployment:
             )
 
 
-def release(home: str, lineage: str) -> None:
+def release(home: str, lineage: str, served: bool = True) -> None:
     """Note that a lineage is installed nowhere (any more); its files stay.
 
+    :param served: whether it was; if not, its key is not spent.
     :raises Problem: its record cannot be read or written.
     """
     path = store.folder(home, "", lineage).state
     record = state.load(path)
     if record is not None:
         gone = replace(record, servers=(), installing=(), reload=(), verify=(), settled=())
-        files.write(path, state.dump(gone))
+        files.write(path, state.dump(gone if served else replace(gone, stem="", leaf="", spki="")))
 
 
 def configuration(server: IMailServer) -> Signature:

@@ -153,6 +153,23 @@ def judge(pair: Pair, relevant: Survey, now: datetime.datetime, wanted: bool, gu
     return step
 
 
+def guard(way: Way, pair: Pair, key: Key) -> str:
+    """Why a key that the servers do not serve any more must stay all the same; empty if it may go.
+
+    Port 25, where it is not ours, may be served with a lineage's own files (``main.cf`` names them), whose key the switch did
+    not change and a renewal would (D13).
+
+    :raises Problem: as the module says.
+    """
+    names = sorted(pair.serving.lineage.names())
+    hosts, _ = _hosts(way, pair.options, names)
+    guarded = frozenset(f"_25._tcp.{host}." for host in hosts if 25 not in _ports(way, pair, names))
+    if not guarded:
+        return ""
+    kept = rollover.relevant(way.ask(pair.options, sorted(guarded)), guarded, [key]).owners
+    return next((said for owner in kept if (said := rollover.foreign(owner))), "")
+
+
 def places(way: Way, seen: Look) -> tuple[Place, ...]:
     """Ask every endpoint what it serves now, and say which records belong where (R5); files ``tlsa.zone``, too.
 

@@ -162,7 +162,11 @@ def change(
 ) -> Change:
     """What must change at ``owner``; parameters as :func:`wanted` and :class:`Change` have them."""
     want = wanted(keys, present, ours, exact)
-    return Change(owner, frozenset(present), want - present, frozenset((ours & present) - want), ttl)
+    add = want - present
+    if not exact and any(data.matching == 2 for data in add):
+        # Together or not at all: a name server that lags may show one that is gone.
+        add |= {data for data in want if data.matching == 2}
+    return Change(owner, frozenset(present), add, frozenset((ours & present) - want), ttl)
 
 
 def vanished(place: Place, made: Change, ours: AbstractSet[Data]) -> frozenset[tuple[str, Data]]:

@@ -189,14 +189,9 @@ def decide(
             return Step(Kind.FREE, "no TLSA record counts for these hosts")
         left = f" until {until:%Y-%m-%d %H:%M} UTC" if until else ""
         return Step(Kind.KEEP, f"TLSA records are gone that caches may hold{left}", until)
-    foreign = next((owner.name for owner in counting if owner.name in guarded), "")
-    if foreign:
-        return Step(
-            Kind.KEEP,
-            f"{foreign} has a record of this key, and that port is not served by this installer "
-            "(--dovecot-postfix-services all, or remove that record)",
-            lasting=True,
-        )
+    other = next((owner for owner in counting if owner.name in guarded), None)
+    if other:
+        return Step(Kind.KEEP, _foreign(other), lasting=True)
     wrong = next((said for owner in counting if (said := _unknown(owner))), "")
     if wrong:
         return Step(Kind.KEEP, wrong, lasting=True)
@@ -220,9 +215,21 @@ def decide(
     return Step(Kind.READY, proven, until)
 
 
+def foreign(owner: Owner) -> str:
+    """Why a key must stay for a guarded owner name that is :func:`relevant`; empty if its zone is plainly unsigned."""
+    return _doubt(owner) or (_foreign(owner) if _published(owner) else "")
+
+
 def timely(survey: Survey, now: datetime.datetime) -> bool:
     """Whether a survey is fresh enough to act on; one from the future is not, for a clock has jumped."""
     return survey.at <= now <= survey.at + FRESH
+
+
+def _foreign(owner: Owner) -> str:
+    return (
+        f"{owner.name} has a record of this key, and that port is not served by this installer "
+        "(--dovecot-postfix-services all, or remove that record)"
+    )
 
 
 def _sha256(key: Optional[Key]) -> str:

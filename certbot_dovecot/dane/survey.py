@@ -31,8 +31,10 @@ import dns.message
 import dns.name
 import dns.query
 import dns.rcode
+import dns.rdataclass
 import dns.rdatatype
 import dns.resolver
+import dns.rrset
 
 from certbot_dovecot.dane.answers import Data, Outcome, Owner, Seen, Survey, Validity
 
@@ -130,7 +132,11 @@ class _Asking:
         """Ask the resolver of one owner name, and start to ask its name servers."""
         if self.by is None:
             return Owner(name, ()), []
-        wanted = dns.name.from_text(name)
+        try:
+            wanted = dns.name.from_text(name)
+        except Exception:
+            # A certificate may have names that are none in the DNS, and what dnspython raises for them depends on its version.
+            return Owner(name, ()), []
         answer, validity = self._resolve(wanted)
         hops = hops_of(answer, wanted) if answer is not None else ()
         if answer is None or not hops:
@@ -169,8 +175,7 @@ class _Asking:
             answer = self._once(zone, dns.rdatatype.NS)
             if answer is None:
                 return []
-            sets = [rrset for rrset in answer.answer if rrset.name == zone and rrset.rdtype == dns.rdatatype.NS]
-            hosts = [rdata.target for rrset in sets for rdata in rrset]
+            hosts = [rdata.target for rrset in sets_of(answer.answer, dns.rdatatype.NS, zone) for rdata in rrset]
             if hosts or zone == dns.name.root:
                 break
             zone = zone.parent()
@@ -191,7 +196,7 @@ class _Asking:
         answer = self._once(host, kind)
         if answer is None:
             return []
-        return sorted(rdata.address for rrset in answer.answer if rrset.rdtype == kind for rdata in rrset)
+        return sorted(rdata.address for rrset in sets_of(answer.answer, kind) for rdata in rrset)
 
     def _ask_alias(
         self, alias: dns.name.Name, to: dns.name.Name, records: frozenset[Data], server: str, address: str
@@ -200,7 +205,7 @@ class _Asking:
         where, answer = self._authority(alias, server, address)
         if isinstance(answer, Outcome):
             return Seen(where, answer)
-        found = [rrset for rrset in answer.answer if rrset.name == alias and rrset.rdtype == dns.rdatatype.CNAME]
+        found = sets_of(answer.answer, dns.rdatatype.CNAME, alias)
         if not any(rdata.target == to for rrset in found for rdata in rrset):
             return Seen(where, Outcome.ERROR)
         signed = any(rrset.rdtype == dns.rdatatype.RRSIG for rrset in answer.answer)
@@ -234,12 +239,8 @@ class _Asking:
         if answer.answer and any(rrset.rdtype != dns.rdatatype.RRSIG for rrset in answer.answer):
             # An alias that the resolver does not know yet, or something that was not asked for.
             return Seen(where, Outcome.ERROR)
-        negative = [
-            min(rrset.ttl, rdata.minimum)
-            for rrset in answer.authority
-            if rrset.rdtype == dns.rdatatype.SOA
-            for rdata in rrset
-        ]
+        soas = sets_of(answer.authority, dns.rdatatype.SOA)
+        negative = [min(rrset.ttl, rdata.minimum) for rrset in soas for rdata in rrset]
         return Seen(where, Outcome.ABSENT, ttl=max(negative, default=0), signed=signed)
 
     def _once(self, name: dns.name.Name, kind: dns.rdatatype.RdataType) -> Optional[dns.message.Message]:
@@ -248,7 +249,11 @@ class _Asking:
             mine = (name, kind) not in self._known
             answer = self._known.setdefault((name, kind), Future())
         if mine:
-            answer.set_result(self._recurse(name, kind))
+            try:
+                answer.set_result(self._recurse(name, kind))
+            finally:
+                # Nobody waits for ever for what went wrong here.
+                answer.cancel()
         return answer.result()
 
     def _recurse(
@@ -270,13 +275,25 @@ class _Asking:
             return dns.query.udp_with_fallback(query, server.address, left, server.port, ignore_unexpected=True)[0]
         except (dns.exception.Timeout, OSError, EOFError):
             return Outcome.SILENT
-        except (dns.exception.DNSException, ValueError):
+        except Exception:
+            # What a stranger sends is parsed here, by a library of which each version has its own surprises.
             return Outcome.ERROR
+
+
+def sets_of(
+    section: Sequence[dns.rrset.RRset], kind: dns.rdatatype.RdataType, name: Optional[dns.name.Name] = None
+) -> list[dns.rrset.RRset]:
+    """The sets of one type in a section of an answer, of one name or of all; of the Internet's class only.
+
+    Of another class, an address is something else, or nothing that can be read.
+    """
+    found = [rrset for rrset in section if (rrset.rdclass, rrset.rdtype) == (dns.rdataclass.IN, kind)]
+    return found if name is None else [rrset for rrset in found if rrset.name == name]
 
 
 def hops_of(answer: dns.message.Message, name: dns.name.Name) -> tuple[dns.name.Name, ...]:
     """``name``, and where the aliases of an answer lead, hop by hop; empty if they lead round."""
-    aliases = {rrset.name: rrset[0].target for rrset in answer.answer if rrset.rdtype == dns.rdatatype.CNAME}
+    aliases = {rrset.name: rrset[0].target for rrset in sets_of(answer.answer, dns.rdatatype.CNAME)}
     hops = [name]
     while hops[-1] in aliases:
         if len(hops) > _ALIASES:
@@ -287,6 +304,6 @@ def hops_of(answer: dns.message.Message, name: dns.name.Name) -> tuple[dns.name.
 
 def tlsa_set(answer: dns.message.Message, name: dns.name.Name) -> tuple[frozenset[Data], int]:
     """The TLSA set of ``name``, and its TTL."""
-    found = [rrset for rrset in answer.answer if rrset.name == name and rrset.rdtype == dns.rdatatype.TLSA]
+    found = sets_of(answer.answer, dns.rdatatype.TLSA, name)
     data = [Data(one.usage, one.selector, one.mtype, one.cert.hex().upper()) for rrset in found for one in rrset]
     return frozenset(data), max((rrset.ttl for rrset in found), default=0)

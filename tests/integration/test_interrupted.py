@@ -66,6 +66,23 @@ def test_nothing_was_changed_yet(host):
     assert set(served(host).values()) == {key_of(OTHER)}
 
 
+def test_only_its_record_was_written(host):
+    """The first write of a switch says what is about to be served; a key that never was is not spent by that."""
+    mine, paths = f"/etc/letsencrypt/dovecot/{NAME}/state.json", ("/etc/dovecot/conf.d/10-ssl.conf", POSTFIX)
+    before = {path: view.read(path).decode() for path in (mine, *paths)}
+    host.run("certbot-dovecot", "rollover", NAME)
+    for path, text in before.items():
+        host.write(path, text)
+    host.run("doveadm", "reload")
+    host.run("postfix", "reload")
+    is_under_way(host)
+    second = key_of(OTHER)
+    host.certbot("renew", "-q", "--force-renewal")
+    assert (ledger()["turning"], key_of(OTHER)) == ("", second)
+    host.certbot("renew", "-q", at="2027-01-02 12:00:00")
+    assert set(served(host).values()) == {second}
+
+
 def test_all_was_proven_and_not_noted(host):
     host.run("certbot-dovecot", "rollover", NAME)
     is_under_way(host)

@@ -23,7 +23,7 @@ _KINDS = {"mount": "mnt", "net": "net", "uts": "uts"}
 #: Directories that are the machine's as it is, and private from then on.
 OVERLAID = ("/etc", "/var/lib")
 #: Directories that begin empty.
-EMPTY = ("/var/log", "/var/spool")
+EMPTY = ("/dev/shm", "/var/log", "/var/spool")
 #: The lab's own place; /run begins empty too.
 PLACE = "/run/lab"
 

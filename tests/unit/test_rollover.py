@@ -201,7 +201,7 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("case", HOSTILE)
-def test_what_is_not_understood_keeps_the_key(case):
+def test_d1_what_is_not_understood_keeps_the_key(case):
     assert step(owner({*BOTH, *HOSTILE[case]}), since=NOW - 100 * HOUR).kind is Kind.KEEP
 
 

@@ -119,7 +119,7 @@ def test_a_key_is_replaced_exactly_when_its_year_is_over(now, year, never):
 
 
 @given(moments, moments)
-def test_renewals_of_any_lifetime_keep_one_key_a_year(first, second):
+def test_d11_renewals_of_any_lifetime_keep_one_key_a_year(first, second):
     """Rule D11: the decision depends on the key's year and the clock, never on a certificate's dates."""
     made = first.year
     same_year = second.year <= made

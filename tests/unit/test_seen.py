@@ -18,13 +18,13 @@ def ports(*served, keys):
     return seen.ports([Served(IMAP, PAIR), *served], keys)
 
 
-def test_one_endpoint_is_enough_elsewhere():
+def test_d14_one_endpoint_is_enough_elsewhere():
     v6 = Endpoint("Dovecot", "imap", "::1", 993, True)
     assert ports(Served(v6, PAIR), keys={IMAP: "A"}) == {993: ["A"]}
     assert ports(Served(v6, PAIR), keys={IMAP: "B", v6: "A"}) == {993: ["A", "B"]}
 
 
-def test_port_25_if_every_endpoint_was_seen():
+def test_d13_port_25_if_every_endpoint_was_seen():
     assert ports(Served(V4, PAIR), Served(V6, PAIR), keys={IMAP: "A", V4: "A", V6: "A"}) == {25: ["A"], 993: ["A"]}
 
 
@@ -38,5 +38,5 @@ def test_port_25_if_every_endpoint_was_seen():
         ([Served(SUBMISSION, PAIR)], [SUBMISSION]),
     ],
 )
-def test_port_25_not_on_any_doubt(served, keys):
+def test_d13_port_25_not_on_any_doubt(served, keys):
     assert ports(*served, keys={IMAP: "A", **dict.fromkeys(keys, "A")}) == {993: ["A"]}

@@ -38,7 +38,7 @@ def test_a_wildcard_is_a_comment_and_an_address_is_nothing():
 
 
 @given(hosts, ports, st.sampled_from(["", NEW]))
-def test_rules_d2_and_r5_hold_for_everything(names, served, following):
+def test_d2_and_r5_hold_for_everything(names, served, following):
     made = tlsa.records(names, served, following)
     for record in made:
         port = int(record.owner.split(".")[0][1:])
