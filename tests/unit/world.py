@@ -70,6 +70,9 @@ class World:
         self.zone = Zone(Version({}, choose(TTLS[:6])), OWNERS, servers, BEGIN)
         self.host.begin()
         self.once.append(self.served())
+        if choose([False, False, True]):
+            # The key is of the year before.
+            self.zone.advance(datetime.timedelta(days=100))
         if choose([True, True, False]):
             self._start([SUBMISSION, IMAP] if choose([True, False]) else [SUBMISSION], choose(TTLS))
             self.host.tend()
@@ -88,7 +91,8 @@ class World:
         self.zone.advance(choose([1, 3, 6, 6, 12, 12, 12, 24, 48, 72, 24 * 7, 24 * 30, 24 * 60]) * HOUR)
 
     def a_server_catches_up(self, choose: Choose) -> None:
-        self.zone.take(choose(choose(self.zone.servers).machines))
+        machine = choose(choose(self.zone.servers).machines)
+        self.zone.take(machine, choose([self.zone.newest, choose(self.zone.ahead(machine))]))
 
     def all_catch_up(self, _choose: Choose) -> None:
         self.zone.everywhere()
@@ -299,7 +303,7 @@ class World:
         assert {(change.owner, data) for data in change.delete} <= self.host.meant, f"not ours: {change}"
         assert len(change.after) <= max(MOST_RECORDS, len(change.present)), f"crowded: {change}"
         assert self.mode == "command" or change.present == self.zone.primary.at(change.owner)
-        self.zone.edit(change.owner, change.add, change.delete, ttl=3600 if change.add else None)
+        self.zone.edit(change.owner, change.add, change.delete, ttl=change.ttl if change.add else None, sent=True)
         self.check()
 
     def _start(self, owners: Sequence[str], ttl: int) -> None:

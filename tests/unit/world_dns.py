@@ -51,6 +51,7 @@ class Version:
     :param excused: (owner name, key) for which it counts for nothing: it was there before an emergency.
     :param given: when it was given for the last time.
     :param looked: a survey was shown it.
+    :param sent: owner names at which records of ours stand, which we know of without a look.
     """
 
     sets: dict[str, tuple[frozenset[Data], int]]
@@ -59,6 +60,7 @@ class Version:
     excused: set[tuple[str, Key]] = field(default_factory=set)
     given: Optional[datetime.datetime] = None
     looked: bool = False
+    sent: frozenset[str] = frozenset()
 
     def at(self, owner: str) -> frozenset[Data]:
         return self.sets.get(owner, (ABSENT, 0))[0]
@@ -140,11 +142,13 @@ class Zone:
         ttl: Optional[int] = None,
         negative: Optional[int] = None,
         episodes: tuple[Episode, ...] = (),
+        sent: bool = False,
     ) -> None:
         """Make a new version at the primary.
 
         :param ttl: of the set, which has one TTL only (RFC 2181 section 5.2).
         :param episodes: what this withdraws.
+        :param sent: by us.
         """
         old = self.primary
         sets = dict(old.sets)
@@ -157,6 +161,7 @@ class Zone:
         made.episodes = tuple(
             one for one in (*old.episodes, *episodes) if not has(made.at(one.owner), one.key)
         )
+        made.sent = frozenset(name for name in {*old.sent, *([owner] if sent else [])} if made.at(name))
         made.excused = {(name, key) for name, key in old.excused if not has(made.at(name), key)}
         self.newest += 1
         self.versions[self.newest] = made
@@ -172,12 +177,16 @@ class Zone:
             for machine in server.machines:
                 self.take(machine)
 
-    def take(self, machine: Machine) -> None:
-        """A machine takes the newest version."""
+    def ahead(self, machine: Machine) -> list[int]:
+        """The versions that a machine may take: the one that it has, and all later ones, for it may follow one that lags."""
+        return [number for number in self.versions if number >= machine.holds]
+
+    def take(self, machine: Machine, number: Optional[int] = None) -> None:
+        """A machine takes a version; the newest one if nothing else is said."""
         self._give()
-        machine.holds = self.newest
+        machine.holds = self.newest if number is None else number
         if machine.deadline is not None:
-            machine.deadline = {}
+            machine.deadline = {other: due for other, due in machine.deadline.items() if other > machine.holds}
         self._give()
 
     def advance(self, by: datetime.timedelta) -> None:
@@ -262,8 +271,8 @@ class Zone:
 
     def _forget(self) -> None:
         """Drop versions that nobody has and nobody will get."""
-        alive = {machine.holds for server in self.servers for machine in server.machines} | {self.newest}
-        alive |= {number for machine in self._late() for number in machine.deadline or {}}
+        oldest = min(machine.holds for server in self.servers for machine in server.machines)
+        alive = set(range(oldest, self.newest + 1))
         for number, version in list(self.versions.items()):
             longest = max([version.negative, *(ttl for _, ttl in version.sets.values())])
             gone = version.given is None or version.given + datetime.timedelta(seconds=longest) < self.now
@@ -278,7 +287,7 @@ def excuse(zone: Zone, key: Key, unseen: bool = False) -> None:
     """
     for version in zone.versions.values():
         if unseen and not version.looked:
-            version.excused |= {(owner, key) for owner in zone.owners}
+            version.excused |= {(owner, key) for owner in zone.owners if owner not in version.sent}
         for episode in version.episodes:
             episode.excused |= episode.key == key and not episode.looked
 
