@@ -214,6 +214,10 @@ def _standby(args: argparse.Namespace) -> int:
         _certbot(["delete", "--non-interactive", *dirs, "--cert-name", name, *args.more], f"{name} is still certbot's")
         return 0
     _certbot(standby.arguments(way, args.name, dirs, args.more), "Nothing was registered")
+    pair = way.pair(args.name)
+    if pair is None or pair.standby is None:
+        # The lineage was there and is not due: certbot had nothing to issue, and did not call the installer.
+        _tell(standby.register(way, args.name, f"{args.name}{standby.SUFFIX}"))
     return 0
 
 

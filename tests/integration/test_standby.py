@@ -178,6 +178,12 @@ def test_a_damaged_record_keeps_every_key(host):
     assert "this record is damaged" in failed.stderr
     assert view.read(f"{STORE}/dane.json") == b"{"
     assert (key_of(NAME), key_of(OTHER), served(host)) == (first, second, {first})
+    # What the message says to do.
+    os.unlink(f"{STORE}/dane.json")
+    made = host.run("certbot-dovecot", "standby", NAME)
+    assert f"{OTHER} stands by for {NAME}" in made.stdout
+    assert ledger()["standby"] == OTHER
+    assert (key_of(OTHER), served(host)) == (second, {first})
 
 
 def test_two_that_cannot_be_told_apart_keep_their_keys_and_it_is_said(host):
