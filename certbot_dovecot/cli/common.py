@@ -1,0 +1,102 @@
+"""What the subcommands share: options, the lineages that are meant, and how they tell."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from certbot_dovecot.problems import Problem
+
+if TYPE_CHECKING:
+    from certbot_dovecot.handover import Told
+    from certbot_dovecot.watch import Way
+
+    #: Where subcommands are declared, as argparse has it.
+    Commands = argparse._SubParsersAction[argparse.ArgumentParser]
+
+CONFIG_DIR = "/etc/letsencrypt"
+
+
+def add_config_dir(command: argparse.ArgumentParser) -> None:
+    """The option that every subcommand has."""
+    command.add_argument("--config-dir", metavar="DIR", help=f"certbot's configuration directory (default: {CONFIG_DIR})")
+
+
+def add_servers(command: argparse.ArgumentParser) -> None:
+    """The options that say where the servers are; what was said at the install is remembered."""
+    command.add_argument("--server-root", metavar="DIR", help="Dovecot's configuration directory")
+    command.add_argument("--postfix-root", metavar="DIR", help="Postfix's configuration directory")
+    command.add_argument(
+        "--postfix-services", metavar="SERVICES", help="'submission', 'all' (port 25 too), 'none', or services of master.cf"
+    )
+    command.add_argument("--store", metavar="DIR", help="where keys and certificates are kept")
+
+
+def add_lineages(command: argparse.ArgumentParser) -> None:
+    """Lineages, of which the deploy hook's environment names one."""
+    command.add_argument("lineage", nargs="*", metavar="LINEAGE", help="default: RENEWED_LINEAGE, else all that are known")
+
+
+def config_dir_of(args: argparse.Namespace) -> str:
+    """Certbot's configuration directory, absolute."""
+    return os.path.abspath(args.config_dir or CONFIG_DIR)
+
+
+def lineages_of(args: argparse.Namespace) -> tuple[str, list[str]]:
+    """Certbot's configuration directory, and the lineages that are meant."""
+    from certbot_dovecot import jobs, store
+
+    renewed = os.environ.get("RENEWED_LINEAGE", "")
+    config_dir = os.path.abspath(args.config_dir or CONFIG_DIR)
+    if args.lineage:
+        return config_dir, list(args.lineage)
+    if renewed:
+        # .../live/NAME, wherever this certbot keeps its configuration
+        live, name = os.path.split(renewed.rstrip("/"))
+        return os.path.abspath(args.config_dir or os.path.dirname(live)), [name]
+    return config_dir, store.lineages(jobs.home(config_dir))
+
+
+def said(args: argparse.Namespace) -> dict[str, Any]:
+    """The options on this command line, as :class:`~certbot_dovecot.state.Options` has them."""
+    said = {name: getattr(args, name) for name in ("server_root", "postfix_root", "store") if getattr(args, name) is not None}
+    paths = {name: os.path.abspath(path) for name, path in said.items()}
+    return paths if args.postfix_services is None else {**paths, "postfix_services": args.postfix_services}
+
+
+def way_of(config_dir: str) -> Way:
+    """What the deeds work with, outside of certbot."""
+    from certbot_dovecot import commands, jobs, watch
+    from certbot_dovecot.transaction import NoCheckpoint
+
+    return watch.Way(config_dir, jobs.now, commands.run, NoCheckpoint(), watch.ask_dns)
+
+
+def tell(told: Told) -> None:
+    """Notes on stdout, warnings on stderr."""
+    if told.notes:
+        print("\n".join(told.notes), flush=True)
+    for warning in told.warnings:
+        print(warning, file=sys.stderr)
+
+
+def certbot(arguments: Sequence[str], left: str) -> None:
+    """Run certbot and show what it says.
+
+    :raises Problem: it fails.
+    """
+    from certbot_dovecot import commands, standby
+
+    argv = [standby.certbot(), *arguments]
+    print(f"Running certbot {arguments[0]}, which may take a while...", flush=True)
+    done = commands.run(commands.Command(argv, reads=False, seconds=1800))
+    sys.stdout.write(done.out.decode("utf-8", "replace"))
+    sys.stdout.flush()
+    sys.stderr.write(done.err.decode("utf-8", "replace"))
+    if done.code:
+        raise Problem(
+            f"certbot {arguments[0]} ended with exit code {done.code}, see above", left=left, todo="See /var/log/letsencrypt"
+        )

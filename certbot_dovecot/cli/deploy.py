@@ -1,0 +1,53 @@
+"""``certbot-dovecot deploy``: bring lineages to the servers that they are installed on; the directory hook runs it."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from certbot_dovecot.cli import common
+from certbot_dovecot.problems import Problem
+
+
+def add(commands: common.Commands) -> None:
+    """Declare it."""
+    deploy = commands.add_parser(
+        "deploy",
+        help="bring lineages to the servers that they are installed on",
+        description="Bring lineages to the servers that they are installed on, and prove it; what is not installed is not "
+        "touched. This is what the hook in renewal-hooks/deploy runs.",
+    )
+    common.add_lineages(deploy)
+    common.add_config_dir(deploy)
+    common.add_servers(deploy)
+    deploy.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Do it; returns the exit code."""
+    from certbot_dovecot import commands, glance, handover, jobs, orphans, reconcile, summary
+    from certbot_dovecot.transaction import NoCheckpoint
+
+    config_dir, names = common.lineages_of(args)
+    code = 0
+    for name in names:
+        try:
+            if not glance.settled(jobs.home(config_dir), name):
+                chosen = jobs.options(config_dir, name, common.said(args))
+                host = jobs.host(config_dir, chosen, commands.run, NoCheckpoint())
+                job = jobs.of_lineage(config_dir, jobs.existing(config_dir, name), chosen)
+                report = reconcile.converge(host, job)
+                if report.changed:
+                    print(summary.text(report))
+                if report.withdrawn:
+                    print(summary.withdrawn(name, report.withdrawn), file=sys.stderr)
+            if not glance.tended(jobs.home(config_dir), name, jobs.now()):
+                common.tell(handover.tend(common.way_of(config_dir), name))
+        except Problem as problem:
+            print(f"certbot-dovecot: {name}: {problem}", file=sys.stderr)
+            code = 1
+    gone = glance.gone(config_dir, jobs.home(config_dir))
+    if gone:
+        host = jobs.host(config_dir, jobs.options(config_dir, "", common.said(args)), commands.run, NoCheckpoint())
+        print("\n".join(orphans.tell(host, gone)), file=sys.stderr)
+    return code
