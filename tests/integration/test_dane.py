@@ -135,7 +135,7 @@ def test_by_hand_with_a_standby(mailhost, names):
     mailhost.certbot("renew", "-q", at="2027-01-04 12:00:00")
     assert served(mailhost) == {first}
     assert mailhost.run("certbot-dovecot", "rollover", NAME, at="2027-01-05 12:00:00", check=False).code == 3
-    told = mailhost.certbot("renew", "-q", at="2027-01-06 12:00:01")
+    told = mailhost.certbot("renew", "-q", at="2027-01-06 12:01:00")
     assert served(mailhost) == {second}
     assert f"_993._tcp.{NAME}. {name_servers.TTL} IN TLSA 3 1 1 {first}" in told.stderr
     assert "remove them from the DNS" in told.stderr
