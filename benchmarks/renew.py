@@ -61,7 +61,7 @@ def renew(lab: Lab, name: str) -> None:
 def deploy(name: str) -> float:
     """Install or update it; seconds from the last file written to the last endpoint proven."""
     chosen = jobs.options(CONFIG, name, {})
-    job = jobs.of_lineage(jobs.existing(CONFIG, name), chosen, explicit=True)
+    job = jobs.of_lineage(CONFIG, jobs.existing(CONFIG, name), chosen, explicit=True)
     deployment = reconcile.begin(jobs.host(CONFIG, chosen, commands.run, NoCheckpoint()), job)
     if deployment is None:
         raise RuntimeError(f"{name} was true already")

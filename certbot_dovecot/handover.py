@@ -98,7 +98,7 @@ def roll_now(way: Way, name: str, reason: str) -> Told:
         held = [place.name for place in places if any(data.digest == lost for data in place.present)]
         pair, changes = publishing.publish_them(way, seen.pair, places)
         places = publishing.after(places, changes)
-        notes += _published(changes)
+        notes += published(changes)
         seconds = max([seen.ttl, evidence.ttl if evidence else 0])
         if held:
             until = at + datetime.timedelta(seconds=seconds)
@@ -180,7 +180,7 @@ def _advance(way: Way, pair: Pair, wanted: bool = False) -> Told:
     places = watch.places(way, seen)
     pair, changes = publishing.publish_them(way, seen.pair, places)
     places = publishing.after(places, changes)
-    notes, step = [*seen.survey.notes, *_published(changes)], seen.step
+    notes, step = [*seen.survey.notes, *published(changes)], seen.step
     dark = any(place.dark for place in places)
     due = wanted or rotation.is_due(pair.options.key_rotation, pair.since(), way.clock())
     if due and allows(pair, step):
@@ -190,7 +190,7 @@ def _advance(way: Way, pair: Pair, wanted: bool = False) -> Told:
             # D8: verified, so the old record may go.
             places = watch.places(way, replace(seen, pair=pair))
             pair, changes = publishing.publish_them(way, pair, places)
-            notes += [_switched(pair), *_published(changes)]
+            notes += [_switched(pair), *published(changes)]
             by_hand = _by_hand(publishing.todo(pair, publishing.after(places, changes), way.clock()), step)
             return Told(tuple(notes), tuple(by_hand), step, True)
         step = Step(Kind.KEEP, stop, step.until)
@@ -324,7 +324,8 @@ def _switched(pair: Pair) -> str:
     return f"{pair.name}: the servers serve the key of {last.to} now (3 1 1 {last.spki})."
 
 
-def _published(changes: Sequence[Change]) -> list[str]:
+def published(changes: Sequence[Change]) -> list[str]:
+    """What was put into the DNS and taken out of it, a line each."""
     said = []
     for change in changes:
         said += [f"Published at {change.owner}: + {data}" for data in sorted(change.add)]

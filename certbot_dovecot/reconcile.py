@@ -30,9 +30,10 @@ from dataclasses import dataclass, replace
 from typing import Callable, Optional
 
 from certbot_dovecot import bundle as bundles
-from certbot_dovecot import files, glance, plan, seen, state, store
+from certbot_dovecot import files, former, glance, plan, seen, state, store
 from certbot_dovecot.dane import tlsa
 from certbot_dovecot.files import Edit, Signature
+from certbot_dovecot.former import Former
 from certbot_dovecot.plan import Job, Plan, Target
 from certbot_dovecot.problems import Changed, DeployProblem, Problem, ServerProblem
 from certbot_dovecot.servers import probe
@@ -133,6 +134,8 @@ class Deployment:
         self.notes: tuple[str, ...] = (*host.notes, *decided.notes) if decided.job.explicit else ()
         self._transaction = Transaction(host.checkpoint)
         self._reloaded: list[IMailServer] = []
+        self._edits = {target.server.name: target.edits for target in decided.targets}
+        self._former: Optional[dict[str, Former]] = None
         self._views: dict[str, View] = {target.server.name: target.view for target in decided.targets}
 
     def write(self) -> None:
@@ -169,7 +172,7 @@ class Deployment:
             wrong = [answer for answer in answers if answer.digest != self.plan.bundle.leaf]
             if any(answer.endpoint not in self.plan.sick for answer in wrong):
                 hints = [target.server.hint() for target in self.plan.targets]
-                raise self._back(_tell(wrong), "", ". ".join(filter(None, [*hints, _LOOK_AT_THE_LOG])))
+                raise self._back(_tell(wrong), "", ". ".join(filter(None, [*hints, LOOK_AT_THE_LOG])))
             report = self._close(answers, wrong)
             self._complain(wrong)
             return report
@@ -186,10 +189,26 @@ class Deployment:
         self._record(self.plan.installing, self.plan.reload, self.plan.verify, through=transaction.do)
         for edit in self.plan.store_edits:
             transaction.do(edit)
+        self._remember()
         transaction.checkpoint(
             [edit for target in self.plan.targets for edit in target.edits],
             f"Installed the certificate {self.plan.job.lineage} (key {self.plan.stem}) by the dovecot plugin\n",
         )
+
+    def _remember(self) -> None:
+        """Write down what the configuration was before this lineage's first install, for the way back."""
+        if not any(self._edits.values()):
+            return
+        path = former.path_of(self.plan.place)
+        was = [former.path_of(store.folder(self.host.home, "", name)) for name in filter(None, [self.plan.job.replaces])]
+        if self._former is None:
+            self._former = {**former.load(path), **{file: one for theirs in was for file, one in former.load(theirs).items()}}
+        known = former.followed(self._former, [edit for edits in self._edits.values() for edit in edits])
+        self._transaction.do(Edit(path, files.read_if_there(path), former.dump(known), 0o600))
+        # Of two lineages that change places, what was before goes with the place.
+        for theirs in was:
+            if (data := files.read_if_there(theirs)) is not None:
+                self._transaction.do(Edit(theirs, data, None))
 
     def _write_configuration(self, target: Target) -> None:
         server = target.server
@@ -200,7 +219,8 @@ class Deployment:
                     self._transaction.do(edit, server.apply)
                 break
             except Changed:
-                edits = self.plan.again(server)
+                self._edits[server.name] = edits = self.plan.again(server)
+                self._remember()
         else:
             raise ServerProblem("someone else keeps editing this file", where=edits[0].path, todo="Run the command again later")
         server.check()
@@ -260,7 +280,7 @@ class Deployment:
         """What endpoints serve after going back, where it is not what they served before."""
         before = {answer.endpoint: answer.digest for target in self.plan.targets for answer in target.before if answer.leaf}
         answers = probe.wait_until(before, self.plan.sni, self.plan.job.options.probe_timeout, None)
-        return [_one(answer) for answer in answers if answer.digest != before[answer.endpoint]]
+        return [one_answer(answer) for answer in answers if answer.digest != before[answer.endpoint]]
 
     def _close(self, answers: Sequence[Answer], wrong: Sequence[Answer]) -> Report:
         """Write the TLSA data and the record of what was proven."""
@@ -338,7 +358,7 @@ class Deployment:
         """Raise for what was down or broken before and is still not proven; everything else stands."""
         decided = self.plan
         parts = [f"{name} does not run, and did not before" for name in sorted(decided.down)]
-        parts += [f"{_one(answer)}, and did not work before" for answer in wrong]
+        parts += [f"{one_answer(answer)}, and did not work before" for answer in wrong]
         parts += [str(problem).rstrip(".") for _, problem in decided.broken]
         if parts:
             raise DeployProblem(
@@ -392,9 +412,9 @@ def follow(servers: Sequence[IMailServer], seconds: float) -> tuple[Answer, ...]
     wrong = [answer for answer in answers if answer.digest != expected[answer.endpoint]]
     if wrong:
         raise DeployProblem(
-            "after the rollback, not every endpoint serves what its configuration names: " + "; ".join(map(_one, wrong)),
+            "after the rollback, not every endpoint serves what its configuration names: " + "; ".join(map(one_answer, wrong)),
             left="The configuration files are the ones from before",
-            todo=_LOOK_AT_THE_LOG,
+            todo=LOOK_AT_THE_LOG,
         )
     return answers
 
@@ -411,14 +431,15 @@ def forget_open(home: str) -> None:
             files.write(path, state.dump(replace(record, installing=(), reload=(), verify=(), settled=())))
 
 
-_LOOK_AT_THE_LOG = "See the server's log (doveadm log errors, journalctl, mail.log), mend the cause and run the command again"
+LOOK_AT_THE_LOG = "See the server's log (doveadm log errors, journalctl, mail.log), mend the cause and run the command again"
 
 
 def _tell(wrong: Sequence[Answer]) -> str:
-    return "not every endpoint served the new certificate: " + "; ".join(_one(answer) for answer in wrong)
+    return "not every endpoint served the new certificate: " + "; ".join(one_answer(answer) for answer in wrong)
 
 
-def _one(answer: Answer) -> str:
+def one_answer(answer: Answer) -> str:
+    """What an endpoint answered, for a message."""
     if answer.leaf is None:
         return f"{answer.endpoint}: {answer.error}"
     return f"{answer.endpoint} serves the certificate with SHA-256 {answer.digest[:16]}..."

@@ -15,7 +15,7 @@ What the DNS does is never a failure here, but a reason to keep the key.  Fails 
 from __future__ import annotations
 
 import datetime
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from typing import Callable, Optional
@@ -109,10 +109,11 @@ def ask_dns(chosen: Options, owners: Sequence[str]) -> Survey:
     return survey.make(owners, by, jobs.now, survey.routes_ipv6())
 
 
-def look(way: Way, pair: Pair, wanted: bool = False) -> Look:
+def look(way: Way, pair: Pair, wanted: bool = False, note: bool = True) -> Look:
     """Ask the DNS, take a note, and say what it means.
 
     :param wanted: a switch is wanted, whatever the year.
+    :param note: whether to take a note; without, nothing is written.
     :raises Problem: as the module says.
     """
     chosen, names = pair.options, sorted(pair.serving.lineage.names())
@@ -126,7 +127,7 @@ def look(way: Way, pair: Pair, wanted: bool = False) -> Look:
     said = replace(said, owners=tuple(owner for owner in said.owners if owner.name in ports or owner.name not in targets))
     current, following = pair.serving.key(), pair.following()
     relevant = rollover.relevant(said, guarded, [key for key in (current, following) if key])
-    known = _note(way, pair, said, relevant, current, following, signature)
+    known = _note(way, pair, said, relevant, current, following, signature, note)
     pair = replace(pair, ledger=known)
     step = judge(pair, relevant, way.clock(), wanted, guarded)
     if unknown and step.kind is not Kind.KEEP:
@@ -152,6 +153,17 @@ def judge(pair: Pair, relevant: Survey, now: datetime.datetime, wanted: bool, gu
     if step.kind is not Kind.FREE and deployed not in ("", current.sha256):
         return Step(Kind.KEEP, f"the servers do not have the present key of {pair.serving.lineage.name} yet")
     return step
+
+
+def recall(pair: Pair, survey: Survey, ports: Collection[int]) -> Step:
+    """What the survey that was filed last meant, at its time.
+
+    :param ports: those that are ours.
+    :raises Problem: a leaf cannot be read.
+    """
+    guarded = frozenset(owner.name for owner in survey.owners if owner.port not in ports)
+    keys = [key for key in (pair.serving.key(), pair.following()) if key]
+    return judge(pair, rollover.relevant(survey, guarded, keys), survey.at, False, guarded)
 
 
 def guard(way: Way, pair: Pair, key: Key) -> str:
@@ -226,6 +238,7 @@ def _note(
     current: Key,
     following: Optional[Key],
     signature: files.Signature,
+    note: bool,
 ) -> Ledger:
     """Take the look down; the ledger as it is then."""
 
@@ -233,7 +246,7 @@ def _note(
         evidence = rollover.observe(known.evidence, relevant, current, following)
         return replace(known, asked=said.at, signature=signature, evidence=evidence)
 
-    if pair.standby is None and not pair.serving.installed:
+    if not note or (pair.standby is None and not pair.serving.installed):
         # None of our business: nothing of it is kept.
         return add(pair.ledger)
     noted = write_down(way, pair, add)

@@ -91,6 +91,12 @@ class Owner:
         return self.target or self.name
 
     @property
+    def port(self) -> int:
+        """Its port; 0 for a name that is no port's."""
+        label = self.name.partition(".")[0]
+        return int(label[1:]) if label[:1] == "_" and label[1:].isdecimal() and label.isascii() else 0
+
+    @property
     def given(self) -> Optional[frozenset[Data]]:
         """Every record that a name server gives for it, a resolver's memory left out; None if none of them could be asked."""
         usable = [seen.records for seen in self.seen if seen.outcome in (Outcome.ANSWER, Outcome.ABSENT)]

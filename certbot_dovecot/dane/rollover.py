@@ -64,6 +64,21 @@ class Kind(Enum):
     RETIRE = "retire"
 
 
+class Standing(Enum):
+    """What the records of one owner name mean for a sender that meets a key there.
+
+    ``NONE``: there are none, or the zone is unsigned, so that nobody looks at them.  ``DOUBT``: the DNS does not say, or what
+    is there is not understood.  ``MATCH``: every set that somebody gives has a record of the key.  ``PARTLY``: some have not.
+    ``MISMATCH``: none has.
+    """
+
+    NONE = "none"
+    DOUBT = "doubt"
+    MATCH = "match"
+    PARTLY = "partly"
+    MISMATCH = "mismatch"
+
+
 @dataclass(frozen=True)
 class Step:
     """The next step.
@@ -215,6 +230,23 @@ def decide(
     return Step(Kind.READY, proven, until)
 
 
+def standing(owner: Owner, key: Key) -> Standing:
+    """What the records of ``owner`` mean for a sender that meets ``key`` there."""
+    if _doubt(owner):
+        return Standing.DOUBT
+    if not _published(owner):
+        return Standing.NONE
+    sets = [records for records in _sets(owner) if records]
+    matching = [any(data.usage == 3 and data.selector == 1 and _is(data, key) for data in records) for records in sets]
+    if all(matching):
+        return Standing.MATCH
+    if any(matching):
+        return Standing.PARTLY
+    # A record by a certificate's digest or by its CA may match as well.
+    known = all((data.usage, data.selector) == (3, 1) for records in sets for data in records)
+    return Standing.MISMATCH if known else Standing.DOUBT
+
+
 def foreign(owner: Owner) -> str:
     """Why a key must stay for a guarded owner name that is :func:`relevant`; empty if its zone is plainly unsigned."""
     return _doubt(owner) or (_foreign(owner) if _published(owner) else "")
@@ -230,6 +262,11 @@ def _foreign(owner: Owner) -> str:
         f"{owner.name} has a record of this key, and that port is not served by this installer "
         "(--dovecot-postfix-services all, or remove that record)"
     )
+
+
+def _is(data: Data, key: Key) -> bool:
+    """Whether a record has the key's digest."""
+    return bool(data.digest) and data.digest == key.digest(data.matching)
 
 
 def _sha256(key: Optional[Key]) -> str:
@@ -289,7 +326,7 @@ def _unknown(owner: Owner) -> str:
 def _stale(owner: Owner, retired: Sequence[Key]) -> str:
     """Which record of an owner name may go; empty if none."""
     for key in retired:
-        if any(data.digest and data.digest == key.digest(data.matching) for data in owner.published):
+        if any(_is(data, key) for data in owner.published):
             return f"{owner.place} still has the record 3 1 1 {key.sha256} of a key that is not served any more"
     return ""
 

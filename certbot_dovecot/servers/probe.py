@@ -27,9 +27,11 @@ import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Callable, Optional
+from typing import Callable, Optional, TypeVar
 
 from certbot_dovecot.servers.contract import Endpoint
+
+_Asked = TypeVar("_Asked")
 
 #: Most threads that ask at the same time.
 THREADS = 32
@@ -86,6 +88,15 @@ class Answer:
         return hashlib.sha256(spki).hexdigest().upper()
 
 
+@dataclass(frozen=True)
+class Question:
+    """What is asked of one endpoint; parameters as for :func:`ask`."""
+
+    endpoint: Endpoint
+    sni: Optional[str]
+    algorithm: Optional[str] = None
+
+
 class _Refused(Exception):
     """The server said something that ends the conversation; the text is the answer's error."""
 
@@ -129,6 +140,15 @@ def ask_all(
     return _each(endpoints, lambda endpoint: _ask(endpoint, sni, deadline, algorithm))
 
 
+def ask_each(questions: Sequence[Question], seconds: float) -> tuple[Answer, ...]:
+    """Ask all ``questions``, :data:`THREADS` at the same time.
+
+    :param seconds: deadline for each of them, from when it is asked.
+    :returns: one answer each, in their order.
+    """
+    return _each(questions, lambda one: ask(one.endpoint, one.sni, seconds, one.algorithm))
+
+
 def wait_until(
     expected: Mapping[Endpoint, str], sni: Optional[str], seconds: float, algorithm: Optional[str] = None
 ) -> tuple[Answer, ...]:
@@ -159,10 +179,10 @@ def wait_until(
     return _each(tuple(expected), watch)
 
 
-def _each(endpoints: Sequence[Endpoint], look: Callable[[Endpoint], Answer]) -> tuple[Answer, ...]:
-    """``look`` at every endpoint in threads; every look ends by itself, by its deadline."""
+def _each(asked: Sequence[_Asked], look: Callable[[_Asked], Answer]) -> tuple[Answer, ...]:
+    """``look`` at every one in threads; every look ends by itself, by its deadline."""
     todo: queue.SimpleQueue[int] = queue.SimpleQueue()
-    for number in range(len(endpoints)):
+    for number in range(len(asked)):
         todo.put(number)
     answers: dict[int, Answer] = {}
 
@@ -170,15 +190,15 @@ def _each(endpoints: Sequence[Endpoint], look: Callable[[Endpoint], Answer]) -> 
         with contextlib.suppress(queue.Empty):
             while True:
                 number = todo.get_nowait()
-                answers[number] = look(endpoints[number])
+                answers[number] = look(asked[number])
 
     # Daemons: an interrupted run (Ctrl-C) must not wait for them.
-    threads = [threading.Thread(target=work, daemon=True) for _ in range(min(THREADS, len(endpoints)))]
+    threads = [threading.Thread(target=work, daemon=True) for _ in range(min(THREADS, len(asked)))]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    return tuple(answers[number] for number in range(len(endpoints)))
+    return tuple(answers[number] for number in range(len(asked)))
 
 
 def _ask(endpoint: Endpoint, sni: Optional[str], deadline: float, algorithm: Optional[str]) -> Answer:

@@ -19,8 +19,10 @@ from certbot_dovecot.servers.postfix import Postfix
 ROOT = pathlib.Path(certbot_dovecot.__file__).parent
 FLOORS = [
     {"problems", "commands", "files", "bundle", "servers", "dane"},
-    {"rotation", "store", "state", "transaction", "lineages", "plan", "glance", "ledger", "pairs", "seen"},
-    {"reconcile", "summary", "hook", "jobs", "orphans", "records", "preview", "watch", "publishing", "handover", "standby"},
+    {"rotation", "store", "state", "transaction", "lineages", "plan", "glance", "ledger", "pairs", "seen", "health",
+     "former"},
+    {"reconcile", "summary", "hook", "jobs", "orphans", "records", "preview", "watch", "publishing", "handover", "standby",
+     "status", "show", "undo"},
     {"door", "door_key", "installer", "cli"},
 ]
 

@@ -1,0 +1,329 @@
+"""The way back: the servers' configuration as it was before a lineage was first installed.
+
+What was before is in the lineage's ``former.json`` (:mod:`~certbot_dovecot.former`).  Only what was written for this lineage
+goes; other lineages and an admin's own edits stay.  The files of the store stay too, and certbot goes on renewing the lineage;
+the servers are left alone from then on.
+
+As an install: planned before the first write, checked by the servers' own tools, reloaded, and every endpoint is asked whether
+it serves what its configuration names now.  If anything fails, the bytes come back
+(:class:`~certbot_dovecot.problems.DeployProblem`).
+
+A key whose TLSA records are in the DNS must not leave the servers before its records: senders would not deliver (rules R4, R5).
+So that is refused, unless the admin says so.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Optional
+
+from certbot_dovecot import bundle as bundles
+from certbot_dovecot import files, former, handover, jobs, lineages, pairs, publishing, reconcile, state, store, watch
+from certbot_dovecot.dane import rollover
+from certbot_dovecot.dane.rollover import Standing
+from certbot_dovecot.files import Edit
+from certbot_dovecot.former import Conflict, Former
+from certbot_dovecot.problems import DeployProblem, Problem, ServerProblem
+from certbot_dovecot.reconcile import Host
+from certbot_dovecot.servers import dovecot_plan, probe, sni_map
+from certbot_dovecot.servers.contract import Endpoint, IMailServer, View
+from certbot_dovecot.servers.probe import Answer
+from certbot_dovecot.store import Folder
+from certbot_dovecot.transaction import Transaction
+from certbot_dovecot.watch import Way
+
+#: Files of our own in the servers' roots, which several lineages may share.
+_SHARED = (dovecot_plan.SNI_FILE, sni_map.NAME)
+
+
+@dataclass(frozen=True)
+class Undone:
+    """What came of it.
+
+    :param paths: configuration files that were changed back.
+    :param answers: what every endpoint serves now that served the lineage.
+    :param notes: full sentences.
+    """
+
+    paths: tuple[str, ...]
+    answers: tuple[Answer, ...]
+    notes: tuple[str, ...] = ()
+
+
+def undo(way: Way, name: str, now: bool = False) -> Undone:
+    """Put the configuration back.
+
+    :param name: the lineage.
+    :param now: whatever the DNS says.
+    :raises Problem: it cannot be done; nothing was changed, or everything was put back.
+    """
+    record = jobs.remembered(way.config_dir, name)
+    if record is None:
+        raise Problem(
+            "certbot-dovecot has not installed it",
+            where=name,
+            left="Nothing was changed",
+            todo="See certbot-dovecot status for what is installed",
+        )
+    _refuse(way, name, now)
+    host = jobs.host(way.config_dir, record.options, way.run, way.checkpoint)
+    place = store.folder(host.home, record.options.store, name)
+    with contextlib.ExitStack() as locks:
+        locks.enter_context(files.locked(f"{host.home}.lock", host.patience))
+        for server in host.servers:
+            locks.enter_context(files.locked(os.path.join(server.root, ".certbot.lock"), host.patience))
+        done = _Undoing(host, place, record).run()
+    return replace(done, notes=(*done.notes, *_records(way, name)))
+
+
+class _Undoing:
+    """One way back, with its locks held."""
+
+    def __init__(self, host: Host, place: Folder, record: state.State) -> None:
+        self.host = host
+        self.place = place
+        self.record = record
+        self._transaction = Transaction(host.checkpoint)
+        self._reloaded: list[IMailServer] = []
+
+    def run(self) -> Undone:
+        path = former.path_of(self.place)
+        known = former.load(path)
+        views = {server.name: server.look() for server in self.host.servers}
+        if not any(self._named(view) for view in views.values()):
+            self._forget(path)
+            return Undone((), (), ("No server names its files: there is nothing to put back.",))
+        edits, left = _plan(self.place, known)
+        touched = [server for server in self.host.servers if any(_belongs(edit.path, server) for edit in edits)]
+        running = [server for server in touched if server.running()]
+        before = self._ask(running, views)
+        try:
+            for server in touched:
+                for edit in [edit for edit in edits if _belongs(edit.path, server)]:
+                    self._transaction.do(edit, server.apply)
+                server.check()
+            after = {server.name: server.look() for server in self.host.servers}
+            self._compare(views, after)
+            self._hand_over(left)
+            self._forget(path)
+            answers = self._follow(running, after, before)
+        except Problem as problem:
+            raise self._back(problem, before) from problem
+        except BaseException:
+            self._transaction.undo()
+            raise
+        notes = [f"{server.name} does not run: it was not reloaded." for server in touched if server not in running]
+        return Undone(tuple(edit.path for edit in edits), answers, tuple(notes))
+
+    def _named(self, view: View) -> bool:
+        return any(self.place.owns(pair.cert) for pair in view.pairs)
+
+    def _compare(self, before: Mapping[str, View], after: Mapping[str, View]) -> None:
+        """See that nothing names the lineage any more, and that everything else is named as it was.
+
+        :raises ServerProblem: it is not so.
+        """
+        for server in self.host.servers:
+            if self._named(after[server.name]):
+                raise ServerProblem(
+                    f"its configuration still names files of {self.place.path}, which certbot-dovecot did not write there",
+                    where=server.name,
+                    todo="Take these settings out by hand, then run the command again",
+                )
+            others = {(name, pair) for name, pair in before[server.name].by_name if not self.place.owns(pair.cert)}
+            if not others <= set(after[server.name].by_name):
+                raise ServerProblem("certificates of other lineages would be gone", where=server.name, todo="Report this")
+
+    def _hand_over(self, left: Mapping[str, Former]) -> None:
+        """What stays because another lineage needs it is that lineage's to undo."""
+        for name in store.lineages(self.host.home) if left else ():
+            path = former.path_of(store.folder(self.host.home, "", name))
+            theirs = former.load(path)
+            if os.path.normpath(path) == os.path.normpath(former.path_of(self.place)) or not _shares(theirs):
+                continue
+            taken = dict(theirs)
+            for file, one in left.items():
+                mine = theirs.get(file)
+                with contextlib.suppress(Conflict):
+                    taken[file] = Former(former.revert(one.before, mine) if mine else one.before, one.after)
+            self._transaction.do(Edit(path, files.read(path), former.dump(taken), 0o600))
+            return
+
+    def _forget(self, path: str) -> None:
+        """The lineage is installed nowhere."""
+        gone = replace(self.record, servers=(), installing=(), reload=(), verify=(), settled=())
+        there = files.read_if_there(self.place.state)
+        self._transaction.do(Edit(self.place.state, there, state.dump(gone)))
+        data = files.read_if_there(path)
+        if data is not None:
+            self._transaction.do(Edit(path, data, None))
+
+    def _follow(
+        self, running: Sequence[IMailServer], views: Mapping[str, View], before: Mapping[Endpoint, str]
+    ) -> tuple[Answer, ...]:
+        """Reload, and ask the endpoints until they serve what their configuration names now.
+
+        :param before: what was served.
+        :raises Problem: one does not, or what it names cannot be served.
+        """
+        expected: dict[Endpoint, str] = {}
+        for served in [one for server in running for one in views[server.name].served]:
+            if served.pair is None:
+                continue
+            try:
+                leaf = bundles.leaf_of(files.read(served.pair.cert), served.pair.cert)
+                files.read(served.pair.key)
+            except Problem:
+                # What was broken before an install may be so again; what works now may not.
+                if served.endpoint in before:
+                    raise
+                continue
+            expected[served.endpoint] = bundles.digest_of(leaf)
+        for server in running:
+            self._reloaded.append(server)
+            server.reload()
+        answers = probe.wait_until(expected, None, self.record.options.probe_timeout)
+        wrong = [answer for answer in answers if answer.digest != expected[answer.endpoint]]
+        if wrong:
+            what = "not every endpoint serves what its configuration names now: "
+            raise DeployProblem(what + "; ".join(map(reconcile.one_answer, wrong)), todo=reconcile.LOOK_AT_THE_LOG)
+        return answers
+
+    def _ask(self, servers: Sequence[IMailServer], views: Mapping[str, View]) -> dict[Endpoint, str]:
+        """What endpoints serve now."""
+        endpoints = [served.endpoint for server in servers for served in views[server.name].served]
+        return {answer.endpoint: answer.digest for answer in probe.ask_all(endpoints, None, 3.0) if answer.leaf}
+
+    def _back(self, problem: Problem, before: Mapping[Endpoint, str]) -> DeployProblem:
+        """Put everything back, and tell."""
+        failures = list(self._transaction.undo())
+        for server in self._reloaded:
+            try:
+                server.reload()
+            except Problem as refused:
+                failures.append(str(refused))
+        if self._reloaded and not failures:
+            answers = probe.wait_until(before, None, self.record.options.probe_timeout)
+            failures = [reconcile.one_answer(one) for one in answers if one.digest != before[one.endpoint]]
+        left = "The files are as they were, with the lineage installed"
+        if failures:
+            left = "Not everything could be put back: " + " ".join(failures)
+        return DeployProblem(problem.what, where=problem.where, left=left, todo=problem.todo)
+
+
+def _plan(place: Folder, known: Mapping[str, Former]) -> tuple[list[Edit], dict[str, Former]]:
+    """The edits, those of files that several lineages share first; and what stays of others because of them.
+
+    :raises Problem: a piece of ours is not as it was written.
+    """
+    if not known:
+        raise Problem(
+            "it is not known what the configuration was before it was installed",
+            where=former.path_of(place),
+            left="Nothing was changed",
+            todo="certbot rollback --installer dovecot goes back by checkpoints; or take its settings out by hand",
+        )
+    edits: list[Edit] = []
+    left: dict[str, Former] = {}
+    busy: list[bytes] = []
+    for path in sorted(known, key=lambda one: (os.path.basename(one) not in _SHARED, one)):
+        one, now = known[path], files.read_if_there(path)
+        try:
+            kept = full = _emptied(path, former.revert(now, one))
+            if os.path.basename(path) in _SHARED:
+                # Where other lineages are in it, what reads it stays.
+                busy += [os.fsencode(os.path.basename(path))] if full is not None else []
+            elif busy:
+                kept = former.revert(now, one, _mentioning(tuple(busy)))
+        except Conflict as conflict:
+            if os.fsencode(os.path.join(place.path, "")) not in (now or b""):
+                # Taken out already: by hand, by a rollback, or by a run of this that was killed.
+                continue
+            raise Problem(
+                "lines that certbot-dovecot wrote there were edited since, and it cannot be told what is to be put back",
+                where=path,
+                left="Nothing was changed",
+                todo=f"Put back by hand what was there before: {_quoted(conflict.before)}, instead of {_quoted(conflict.ours)}",
+            ) from conflict
+        if kept != full:
+            left[path] = Former(full, kept)
+        if kept != now:
+            edits.append(Edit(path, now, kept, 0o600 if os.path.basename(path) == sni_map.NAME else 0o644))
+    # What reads a file of our own goes before the file does.
+    return sorted(edits, key=lambda edit: edit.new is None), left
+
+
+def _mentioning(names: Sequence[bytes]) -> former.Keep:
+    return lambda lines: any(name in lines for name in names)
+
+
+def _emptied(path: str, data: Optional[bytes]) -> Optional[bytes]:
+    """A file of our own in which no lineage is any more is to go."""
+    lines = (data or b"").splitlines()
+    ours = os.path.basename(path) in _SHARED
+    return None if ours and all(line.startswith(b"#") or not line.strip() for line in lines) else data
+
+
+def _shares(known: Mapping[str, Former]) -> bool:
+    return any(os.path.basename(path) in _SHARED for path in known)
+
+
+def _belongs(path: str, server: IMailServer) -> bool:
+    return os.path.realpath(path).startswith(os.path.join(os.path.realpath(server.root), ""))
+
+
+def _quoted(lines: bytes) -> str:
+    text = " / ".join(line.strip() for line in lines.decode("utf-8", "replace").splitlines() if line.strip())
+    return f"'{text}'" if text else "nothing"
+
+
+def _refuse(way: Way, name: str, now: bool) -> None:
+    """Nothing, unless it stands by, another one stands by for it, or its key's records are in the DNS.
+
+    :raises Problem: it must not leave the servers yet.
+    """
+    other = pairs.partner(way.home, name)
+    if other:
+        raise Problem(
+            f"{pairs.first_of(way.home, name)} has a standby, whose TLSA record belongs to these servers",
+            where=name,
+            left="Nothing was changed",
+            todo=f"Remove that first: certbot-dovecot standby {pairs.first_of(way.home, name)} --remove",
+        )
+    if now or lineages.load(way.config_dir, name) is None:
+        return
+    pair = way.pair(name)
+    if pair is None or pair.options.dane == "off":
+        return
+    seen = watch.look(way, pair, note=False)
+    key = pair.serving.key()
+    counting = [one for one in seen.survey.owners if one.name in seen.ports]
+    matching = [one for one in counting if rollover.standing(one, key) in (Standing.MATCH, Standing.PARTLY)]
+    known = pair.ledger.evidence
+    doubt = known is not None and known.stood and any(rollover.standing(one, key) is Standing.DOUBT for one in counting)
+    if matching or doubt:
+        names = ", ".join(one.place for one in matching) or "its hosts, as far as is known,"
+        raise Problem(
+            f"{names} {'has' if len(matching) == 1 else 'have'} TLSA records of the key that would not be served any more, and "
+            "senders that check them would not deliver",
+            where=name,
+            left="Nothing was changed",
+            todo=f"Publish the records of what will be served beside them, wait for {max(seen.ttl, 3600)} s, then run "
+            f"certbot-dovecot undo {name} --now, and remove these",
+        )
+
+
+def _records(way: Way, name: str) -> tuple[str, ...]:
+    """Take what we published out of the DNS; what came of it."""
+    pair = way.pair(name) if lineages.load(way.config_dir, name) else None
+    if pair is None or not pair.ledger.ours or not pair.options.publishes:
+        return ()
+    try:
+        seen = watch.look(way, pair)
+        _, changes = publishing.publish_them(way, seen.pair, watch.places(way, seen))
+    except Problem as problem:
+        return (f"The records that were published for it are still in the DNS: {problem}",)
+    return tuple(handover.published(changes))
