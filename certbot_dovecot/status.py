@@ -63,7 +63,10 @@ def make(way: Way, names: Sequence[str] = (), every: bool = False, dns: bool = F
     found, options = _lineages(way, names)
     servers, failures, notes = _servers(way, [options[one.name] for one in found] or [Options()])
     ours = {one.name: _ours(way, one, options[one.name], servers) for one in found}
-    found = tuple(replace(one, withdrawn=_withdrawn(way, one, options[one.name], servers)) for one in found)
+    named = {which: _folders(some) for which, some in servers.items()}
+    found = tuple(
+        replace(one, withdrawn=_withdrawn(way, one, options[one.name], named[_which(options[one.name])])) for one in found
+    )
     found = tuple(_with_dns(way, one, ours[one.name], dns) for one in found)
     wanted, left_out = _choose(found, ours, servers, every)
     notes += left_out
@@ -187,12 +190,21 @@ def _which(options: Options) -> tuple[str, str, str]:
     return options.server_root, options.postfix_root, options.postfix_services
 
 
-def _withdrawn(way: Way, one: Deployed, options: Options, servers: _Servers) -> tuple[str, ...]:
-    """Servers that it is installed on by our record, and that do not name its files any more."""
-    place = store.folder(way.home, options.store, one.name)
-    looked = {server.name: server.look() for server in servers[_which(options)]}
-    named = {name for name, view in looked.items() if any(place.owns(pair.cert) for pair in view.pairs)}
-    return tuple(name for name in one.servers if name in looked and name not in named and name not in one.open)
+def _withdrawn(way: Way, one: Deployed, options: Options, named: Mapping[str, frozenset[str]]) -> tuple[str, ...]:
+    """Servers that it is installed on by our record, and that do not name its files any more.
+
+    :param named: name of a server to the folders that its configuration names files of.
+    """
+    folder = os.path.normpath(store.folder(way.home, options.store, one.name).path)
+    return tuple(name for name in one.servers if name in named and folder not in named[name] and name not in one.open)
+
+
+def _folders(servers: Sequence[IMailServer]) -> dict[str, frozenset[str]]:
+    """Name of a server to the folders that its configuration names certificates in."""
+    return {
+        server.name: frozenset(os.path.dirname(os.path.normpath(pair.cert)) for pair in server.look().pairs)
+        for server in servers
+    }
 
 
 def _ours(way: Way, one: Deployed, options: Options, servers: _Servers) -> list[Served]:

@@ -79,7 +79,7 @@ class Dovecot:
         """One ``doveconf`` call, or none if nothing has changed since the last."""
         known = self._look()
         effective = known.effective
-        return View(effective.served(sni), known.signature, effective.every_pair(), effective.notes, effective.by_name())
+        return View(effective.served(sni), known.signature, effective.every_pair, effective.notes, effective.by_name)
 
     def names(self) -> tuple[str, ...]:
         """The fully qualified names of local_name scopes."""

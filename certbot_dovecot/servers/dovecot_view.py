@@ -6,6 +6,7 @@ that match, the first; in 2.4 the one that was made later wins, whatever its kin
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import re
 from collections.abc import Iterable, Sequence
@@ -51,12 +52,15 @@ class Effective:
     def served(self, sni: Optional[str]) -> tuple[Served, ...]:
         """What every endpoint serves a client that asks for ``sni``."""
         by_place: dict[tuple[str, str], Optional[Pair]] = {}
+        # Of a thousand names, all but a few are out for every endpoint.
+        scopes = [scope for scope in self.pairs if all(kind != "local_name" or _named(names, sni) for kind, names in scope)]
         for one in self.endpoints:
             place = (one.protocol, one.address)
             if place not in by_place:
-                by_place[place] = self._pair(one.protocol, one.address, sni)
+                by_place[place] = self._pair(scopes, one.protocol, one.address, sni)
         return tuple(Served(one, by_place[(one.protocol, one.address)]) for one in self.endpoints)
 
+    @functools.cached_property
     def every_pair(self) -> tuple[Pair, ...]:
         """Every pair in any scope; what a scope lacks is the global one's."""
         cert, key = self.dialect.cert, self.dialect.key
@@ -64,6 +68,7 @@ class Effective:
         merged = [{**whole, **own} for own in self.pairs.values() if cert in own or key in own]
         return tuple(dict.fromkeys(Pair(own[cert], own[key]) for own in merged if own.get(cert) and own.get(key)))
 
+    @functools.cached_property
     def by_name(self) -> tuple[tuple[str, Pair], ...]:
         """(name, pair) of every name in a ``local_name`` scope that says both."""
         cert, key = self.dialect.cert, self.dialect.key
@@ -75,9 +80,9 @@ class Effective:
             for name in argument.split()
         )
 
-    def _pair(self, protocol: str, address: str, sni: Optional[str]) -> Optional[Pair]:
+    def _pair(self, scopes: Iterable[Scope], protocol: str, address: str, sni: Optional[str]) -> Optional[Pair]:
         found: dict[str, str] = {}
-        for scope in matching(self.pairs, self.dialect, protocol, address, sni):
+        for scope in matching(scopes, self.dialect, protocol, address, sni):
             found.update(self.pairs[scope])
         cert, key = found.get(self.dialect.cert), found.get(self.dialect.key)
         return Pair(cert, key) if cert and key else None
@@ -106,7 +111,7 @@ def as_made(scopes: Iterable[Scope], blocks: Iterable[Scope]) -> list[Scope]:
 
 def name_matches(pattern: str, name: str) -> bool:
     """Whether a ``local_name`` is or covers ``name``: letter case does not count, ``*`` is one whole label."""
-    want, have = pattern.lower().split("."), name.lower().split(".")
+    want, have = _labels(pattern), _labels(name)
     return len(want) == len(have) and all(a in (b, "*") for a, b in zip(want, have))
 
 
@@ -216,12 +221,22 @@ def _holds(kind: str, argument: str, protocol: str, address: str, sni: Optional[
     if kind == "protocol":
         return argument[1:] != protocol if argument.startswith("!") else argument == protocol
     if kind == "local_name":
-        return sni is not None and any(name_matches(pattern, sni) for pattern in argument.split())
+        return _named(argument, sni)
     # Asking an address of our own comes from that address: remote and local are one.
     try:
         return ipaddress.ip_address(address) in ipaddress.ip_network(argument, strict=False)
     except ValueError:
         return argument == address
+
+
+def _named(patterns: str, sni: Optional[str]) -> bool:
+    """Whether a ``local_name`` scope is for clients that ask for ``sni``."""
+    return sni is not None and any(name_matches(pattern, sni) for pattern in patterns.split())
+
+
+@functools.lru_cache(maxsize=65536)
+def _labels(name: str) -> tuple[str, ...]:
+    return tuple(name.lower().split("."))
 
 
 def _weight(scope: Scope) -> tuple[int, int, int, int]:
