@@ -243,7 +243,7 @@ def _expiry(one: Deployed, status: Status) -> list[Finding]:
             continue
         left, (warning, critical) = leaf.not_after - status.at, limits(leaf, status)
         said = "" if name == one.name else whose
-        if left >= warning:
+        if left >= max(warning, critical):
             continue
         when = f"on {leaf.not_after:%Y-%m-%d %H:%M} UTC"
         what = f"{said}expired {when}" if left < datetime.timedelta(0) else f"{said}expires {when}, in {days(left)}"

@@ -1,0 +1,147 @@
+"""``certbot-dovecot status`` on a real host: good and bad days, each form, and that it changes nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import pytest
+
+from tests.integration import view
+from tests.integration.test_install import INSTALL, NAME, STORE
+from tests.integration.test_names import OTHER, install
+from tests.integration.test_renew import CONFIGURATIONS
+
+EVERYTHING = (*CONFIGURATIONS, "/etc/letsencrypt", "/var/lib/letsencrypt")
+
+
+def status(mailhost, *args, under=()):
+    return mailhost.run(*under, "certbot-dovecot", "status", *args, check=False)
+
+
+def test_a_host_as_just_installed(mailhost):
+    result = status(mailhost)
+    assert result.code == 4
+    assert "no certificate is installed by certbot-dovecot on this host. certbot --installer dovecot -d NAME" in result.stdout
+    # What the ports serve is shown all the same.
+    assert "993   Dovecot imap (TLS)             127.0.0.1, ::1  -        mail.example.test, until" in result.stdout
+    assert status(mailhost, "--nagios").code == 3
+    assert not os.path.exists("/etc/letsencrypt/dovecot")
+
+
+def test_all_is_well_in_every_form_and_nothing_is_written(mailhost):
+    mailhost.certbot(*INSTALL)
+    before = mailhost.snapshot(*EVERYTHING)
+    result = status(mailhost)
+    assert (result.code, result.stderr) == (0, "")
+    assert result.stdout.endswith("All is well.\n")
+    assert "\033" not in result.stdout
+    assert f"{NAME}  2026  ECDSA P-256" in result.stdout
+    document = json.loads(status(mailhost, "--json").stdout)
+    assert document["grade"] == "ok"
+    assert {(one["port"], one["serves"]["sha256"]) for one in document["endpoints"]} == {
+        (port, leaf) for port, leaf in view.leaves(mailhost).items()
+    }
+    assert all(one["right"] for one in document["endpoints"])
+    line = status(mailhost, "--nagios")
+    assert (line.code, line.stdout.count("\n")) == (0, 1)
+    assert line.stdout.startswith(f"CERTBOT-DOVECOT OK - 1 certificate, the first ({NAME}) for ")
+    assert status(mailhost, "--prometheus", "/run/certbot-dovecot.prom").code == 0
+    metrics = view.read("/run/certbot-dovecot.prom").decode()
+    assert "certbot_dovecot_grade 0\n" in metrics
+    assert metrics.count("certbot_dovecot_endpoint_right{") == len(document["endpoints"])
+    assert mailhost.snapshot(*EVERYTHING) == before
+
+
+def test_without_a_right_to_write_and_without_being_root(mailhost):
+    mailhost.certbot(*INSTALL)
+    with mailhost.read_only("/etc/letsencrypt"), mailhost.read_only("/etc/dovecot"), mailhost.read_only("/etc/postfix"):
+        assert status(mailhost).code == 0
+    # A monitoring agent: what only root may read is left out.
+    nobody = ("setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups")
+    result = status(mailhost, under=nobody)
+    assert (result.code, result.stderr) == (0, "")
+    assert result.stdout.count("its certificate") == 7
+
+
+def test_a_server_that_is_down_and_one_that_serves_something_else(mailhost):
+    mailhost.certbot(*INSTALL)
+    mailhost.stop("postfix")
+    result = status(mailhost)
+    assert result.code == 4
+    assert f"CRITICAL {NAME}: Postfix submission 127.0.0.1:465 (TLS)" in result.stdout
+    assert "connection refused. See the server's log" in result.stdout
+    line = status(mailhost, "--nagios")
+    assert (line.code, "wrong_endpoints=4" in line.stdout) == (2, True)
+    mailhost.start("postfix")
+    # Renewed behind our back, and the servers do not know: the file is new, what is served is not.
+    mailhost.write(f"{STORE}/2026.pem", view.read("/etc/dovecot/private/dovecot.pem").decode())
+    result = status(mailhost)
+    assert result.code == 4
+    assert "certbot has another certificate than the servers" in result.stdout
+    assert f"serves another certificate, of {NAME} until" in result.stdout
+
+
+def test_a_certificate_that_ends_soon(mailhost):
+    mailhost.certbot(*INSTALL)
+    for option, code, word in (("--warning", 1, "WARNING"), ("--critical", 2, "CRITICAL")):
+        result = status(mailhost, "--nagios", option, "1000")
+        assert (result.code, result.stdout.split(" - ")[0]) == (code, f"CERTBOT-DOVECOT {word}")
+    late = mailhost.run("certbot-dovecot", "status", at="2035-01-01 12:00:00", check=False)
+    assert (late.code, "expired on 20" in late.stdout) == (4, True)
+
+
+def test_two_lineages_and_one_that_is_asked_for(mailhost):
+    mailhost.certbot(*INSTALL)
+    mailhost.certbot("certonly", "-a", "standalone", "-d", OTHER)
+    # Certbot's, and not installed: it is shown if it is asked for.
+    assert OTHER not in status(mailhost).stdout
+    assert "not installed" in status(mailhost, OTHER).stdout
+    install(mailhost, OTHER)
+    document = json.loads(status(mailhost, "--json").stdout)
+    assert [one["name"] for one in document["lineages"]] == sorted([NAME, OTHER])
+    for one in document["endpoints"]:
+        assert (one["sni"], one["serves"]["sha256"]) == (one["lineage"], view.live_leaf(one["lineage"]))
+    only = json.loads(status(mailhost, OTHER, "--json").stdout)
+    assert [one["name"] for one in only["lineages"]] == [OTHER]
+    # Deleted while it is served.
+    mailhost.certbot("delete", "--cert-name", OTHER)
+    result = status(mailhost)
+    assert result.code == 4
+    assert f"WARNING {OTHER}: certbot does not know it any more" in result.stdout
+
+
+def test_what_is_broken_is_told_and_the_rest_is_shown(mailhost):
+    mailhost.certbot(*INSTALL)
+    mailhost.append("/etc/postfix/master.cf", "broken line\n")
+    result = status(mailhost)
+    assert result.code == 4
+    assert "CRITICAL Postfix: /etc/postfix/master.cf" in result.stdout
+    assert "Dovecot imap (TLS)" in result.stdout
+    mailhost.write(f"{STORE}/state.json", "{")
+    result = status(mailhost)
+    assert result.code == 4
+    assert f"UNKNOWN {NAME}: {STORE}/state.json: this record is damaged" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "text"),
+    [
+        (("no.such.test",), 1, "there is no such lineage"),
+        (("no.such.test", "--nagios"), 3, ""),
+        (("--json", "--nagios"), 64, "not allowed with"),
+        (("--warning", "soon"), 64, "not a number of days: 'soon'"),
+        (("--prometheus", "/nonexistent/x.prom"), 1, "/nonexistent/x.prom: cannot be written"),
+    ],
+)
+def test_bad_input(mailhost, args, code, text):
+    result = status(mailhost, *args)
+    assert result.code == code
+    assert text in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_without_dovecot(mailhost):
+    with mailhost.hidden("/usr/bin/doveconf"):
+        result = status(mailhost)
+    assert (result.code, "doveconf" in result.stdout + result.stderr) == (4, True)
