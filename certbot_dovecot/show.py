@@ -14,6 +14,7 @@ from typing import Callable, Optional
 from certbot_dovecot import glance, health
 from certbot_dovecot.dane.rollover import Standing
 from certbot_dovecot.health import Asked, Deployed, Finding, Grade, Leaf, Status
+from certbot_dovecot.problems import sentence
 from certbot_dovecot.servers.contract import Endpoint
 
 FORMAT = 1
@@ -162,7 +163,7 @@ def _dane(one: Deployed) -> list[str]:
     if one.step is None or one.asked is None:
         return []
     ttl = max([seen.ttl for owner in one.owners for seen in owner.seen], default=0)
-    lines = [f"DANE {one.name}: {one.step.kind.value}: {one.step.reason}."]
+    lines = [f"DANE {one.name}: {one.step.kind.value}: {sentence(one.step.reason)}"]
     times = f"  The DNS was asked {one.asked:%Y-%m-%d %H:%M} UTC"
     again = next_look(one)
     times += f", and is again by the first certbot renew after {again:%Y-%m-%d %H:%M} UTC" if again else ""

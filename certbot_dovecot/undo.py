@@ -21,11 +21,12 @@ from dataclasses import dataclass, replace
 from typing import Optional
 
 from certbot_dovecot import bundle as bundles
-from certbot_dovecot import files, former, handover, jobs, lineages, pairs, publishing, reconcile, state, store, watch
+from certbot_dovecot import files, former, handover, jobs, ledger, publishing, reconcile, state, store, watch
 from certbot_dovecot.dane import rollover
 from certbot_dovecot.dane.rollover import Standing
 from certbot_dovecot.files import Edit
 from certbot_dovecot.former import Conflict, Former
+from certbot_dovecot.pairs import Pair
 from certbot_dovecot.problems import DeployProblem, Problem, ServerProblem
 from certbot_dovecot.reconcile import Host
 from certbot_dovecot.servers import dovecot_plan, probe, sni_map
@@ -60,7 +61,10 @@ def undo(way: Way, name: str, now: bool = False) -> Undone:
     :param now: whatever the DNS says.
     :raises Problem: it cannot be done; nothing was changed, or everything was put back.
     """
-    record = jobs.remembered(way.config_dir, name)
+    pair = way.pair(name)
+    # Of two lineages that change places, the one that is served goes.
+    served = pair.serving.lineage.name if pair else name
+    record = jobs.remembered(way.config_dir, served)
     if record is None:
         raise Problem(
             "certbot-dovecot has not installed it",
@@ -68,15 +72,16 @@ def undo(way: Way, name: str, now: bool = False) -> Undone:
             left="Nothing was changed",
             todo="See certbot-dovecot status for what is installed",
         )
-    _refuse(way, name, now)
+    if pair is not None and not now:
+        _refuse(way, pair)
     host = jobs.host(way.config_dir, record.options, way.run, way.checkpoint)
-    place = store.folder(host.home, record.options.store, name)
+    place = store.folder(host.home, record.options.store, served)
     with contextlib.ExitStack() as locks:
         locks.enter_context(files.locked(f"{host.home}.lock", host.patience))
         for server in host.servers:
             locks.enter_context(files.locked(os.path.join(server.root, ".certbot.lock"), host.patience))
         done = _Undoing(host, place, record).run()
-    return replace(done, notes=(*done.notes, *_records(way, name)))
+    return replace(done, notes=(*done.notes, *(_part(way, pair) if pair is not None else ())))
 
 
 class _Undoing:
@@ -280,50 +285,44 @@ def _quoted(lines: bytes) -> str:
     return f"'{text}'" if text else "nothing"
 
 
-def _refuse(way: Way, name: str, now: bool) -> None:
-    """Nothing, unless it stands by, another one stands by for it, or its key's records are in the DNS.
+def _refuse(way: Way, pair: Pair) -> None:
+    """Nothing, unless records of the key that is served are in the DNS.
 
     :raises Problem: it must not leave the servers yet.
     """
-    other = pairs.partner(way.home, name)
-    if other:
-        raise Problem(
-            f"{pairs.first_of(way.home, name)} has a standby, whose TLSA record belongs to these servers",
-            where=name,
-            left="Nothing was changed",
-            todo=f"Remove that first: certbot-dovecot standby {pairs.first_of(way.home, name)} --remove",
-        )
-    if now or lineages.load(way.config_dir, name) is None:
-        return
-    pair = way.pair(name)
-    if pair is None or pair.options.dane == "off":
+    if pair.options.dane == "off":
         return
     seen = watch.look(way, pair, note=False)
-    key = pair.serving.key()
-    counting = [one for one in seen.survey.owners if one.name in seen.ports]
-    matching = [one for one in counting if rollover.standing(one, key) in (Standing.MATCH, Standing.PARTLY)]
+    name, key = pair.serving.lineage.name, pair.serving.key()
+    standing = {one.place: rollover.standing(one, key) for one in seen.survey.owners if one.name in seen.ports}
+    matching = [place for place, what in standing.items() if what in (Standing.MATCH, Standing.PARTLY)]
     known = pair.ledger.evidence
-    doubt = known is not None and known.stood and any(rollover.standing(one, key) is Standing.DOUBT for one in counting)
-    if matching or doubt:
-        names = ", ".join(one.place for one in matching) or "its hosts, as far as is known,"
+    doubtful = [place for place, what in standing.items() if what is Standing.DOUBT] if known and known.stood else []
+    if matching or doubtful:
+        has = "has" if matching else "may have"
         raise Problem(
-            f"{names} {'has' if len(matching) == 1 else 'have'} TLSA records of the key that would not be served any more, and "
-            "senders that check them would not deliver",
+            f"{(matching or doubtful)[0]} {has} a TLSA record of the key that would not be served any more, and senders that "
+            "check it would not deliver",
             where=name,
             left="Nothing was changed",
-            todo=f"Publish the records of what will be served beside them, wait for {max(seen.ttl, 3600)} s, then run "
-            f"certbot-dovecot undo {name} --now, and remove these",
+            todo="Publish the records of what will be served beside those of this key, wait until caches have them "
+            f"({max(seen.ttl, 3600)} s), then run certbot-dovecot undo {name} --now, and remove the old records",
         )
 
 
-def _records(way: Way, name: str) -> tuple[str, ...]:
-    """Take what we published out of the DNS; what came of it."""
-    pair = way.pair(name) if lineages.load(way.config_dir, name) else None
-    if pair is None or not pair.ledger.ours or not pair.options.publishes:
-        return ()
-    try:
-        seen = watch.look(way, pair)
-        _, changes = publishing.publish_them(way, seen.pair, watch.places(way, seen))
-    except Problem as problem:
-        return (f"The records that were published for it are still in the DNS: {problem}",)
-    return tuple(handover.published(changes))
+def _part(way: Way, pair: Pair) -> tuple[str, ...]:
+    """Take what we published out of the DNS, and let nobody stand by any more; what came of it."""
+    notes: list[str] = []
+    if pair.ledger.ours and pair.options.publishes:
+        try:
+            seen = watch.look(way, pair)
+            _, changes = publishing.publish_them(way, seen.pair, watch.places(way, seen))
+            notes += handover.published(changes)
+        except Problem as problem:
+            notes.append(f"The records that were published for it are still in the DNS: {problem}")
+    if pair.ledger.standby:
+        watch.write_down(way, pair, lambda known: replace(known, standby="", turning="").anew())
+        ledger.forget(store.folder(way.home, "", pair.ledger.standby))
+        other = pair.standby.lineage.name if pair.standby else pair.ledger.standby
+        notes.append(f"{other} does not stand by any more; to end its renewals: certbot delete --cert-name {other}")
+    return tuple(notes)
