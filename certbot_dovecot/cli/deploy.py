@@ -35,7 +35,8 @@ def run(args: argparse.Namespace) -> int:
             if not glance.settled(jobs.home(config_dir), name):
                 chosen = jobs.options(config_dir, name, common.said(args))
                 host = jobs.host(config_dir, chosen, commands.run, NoCheckpoint())
-                job = jobs.of_lineage(config_dir, jobs.existing(config_dir, name), chosen)
+                job = jobs.of_external(config_dir, name, chosen)
+                job = job or jobs.of_lineage(config_dir, jobs.existing(config_dir, name), chosen)
                 report = reconcile.converge(host, job)
                 if report.changed:
                     print(summary.text(report))

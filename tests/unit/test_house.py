@@ -18,9 +18,10 @@ from certbot_dovecot.servers.postfix import Postfix
 
 ROOT = pathlib.Path(certbot_dovecot.__file__).parent
 FLOORS = [
-    {"problems", "commands", "files", "bundle", "servers", "dane"},
+    {"problems", "commands", "files", "bundle", "servers", "dane", "mailed", "request"},
     {"rotation", "store", "state", "transaction", "lineages", "plan", "glance", "ledger", "pairs", "seen"},
-    {"reconcile", "summary", "hook", "jobs", "orphans", "records", "preview", "watch", "publishing", "handover", "standby"},
+    {"reconcile", "summary", "hook", "jobs", "orphans", "records", "preview", "watch", "publishing", "handover", "standby"}
+    | {"csr", "install_cert"},
     {"door", "door_key", "installer", "cli"},
 ]
 
