@@ -41,8 +41,8 @@ class Source:
 
     :param chain: the certificates between leaf and root; None if they follow the leaf in ``cert`` or ``fullchain``.
     :param fullchain: leaf and chain in one file.
-    :param read_as: (path, bytes) of files that were read already, by someone who knows what is in them (a CA's mail, PKCS #7,
-        out of order): these PEM bytes stand for them.
+    :param read_as: (``key``, ``cert`` or ``chain``, bytes) of those that were read already, by someone who knows what is in
+        such files (a CA's mail, PKCS #7, out of order): these PEM bytes stand for what is in the file.
     """
 
     key: str
@@ -55,15 +55,17 @@ class Source:
     def paths(self) -> tuple[str, ...]:
         """All files that will be read."""
         read = dict(self.read_as)
-        return tuple(path for path in (self.key, self.cert, self.chain, self.fullchain) if path and path not in read)
+        named = {"key": self.key, "cert": self.cert, "chain": self.chain, "fullchain": self.fullchain}
+        return tuple(path for part, path in named.items() if path and part not in read)
 
-    def read(self, path: str) -> bytes:
+    def read(self, part: str, path: str) -> bytes:
         """The bytes of one of its files.
 
+        :param part: ``key``, ``cert`` or ``chain``.
         :raises FileProblem: it cannot be read.
         """
         known = dict(self.read_as)
-        return known[path] if path in known else files.read(path)
+        return known[part] if part in known else files.read(path)
 
 
 @dataclass(frozen=True)
@@ -97,12 +99,12 @@ def read(source: Source, now: datetime.datetime) -> Bundle:
     :raises BundleProblem: they are not a bundle that a mail server can serve.
     :raises FileProblem: one cannot be read.
     """
-    cert = blocks(source.read(source.cert), source.cert)
+    cert = blocks(source.read("cert", source.cert), source.cert)
     chain_path = source.chain or source.fullchain
-    chain = blocks(source.read(chain_path), chain_path) if chain_path else cert[1:]
+    chain = blocks(source.read("chain", chain_path), chain_path) if chain_path else cert[1:]
     if chain_path and chain and chain[0] == cert[0]:
         chain = chain[1:]
-    return make(source.read(source.key), cert[0], chain, now, source)
+    return make(source.read("key", source.key), cert[0], chain, now, source)
 
 
 def make(key: bytes, leaf: bytes, chain: list[bytes], now: datetime.datetime, source: Source) -> Bundle:

@@ -115,10 +115,10 @@ def _source(given: Given, made: Sorted, found: Optional[_Found]) -> Source:
     key = found.path if found else given.key
     cert, chain = mailed.pem([made.leaf]), mailed.pem(made.chain)
     # So is a key from elsewhere: the store's copy is the one that counts.
-    read_as = [] if found else [(key, files.read(key))]
-    if not chain or not given.bundles or given.cert in given.bundles:
-        return Source(key, given.cert, read_as=(*read_as, (given.cert, cert + chain)))
-    return Source(key, given.cert, given.bundles[0], read_as=(*read_as, (given.cert, cert), (given.bundles[0], chain)))
+    read_as = [] if found else [("key", mailed.private_key(files.read(key)))]
+    if not chain or not given.bundles:
+        return Source(key, given.cert, read_as=(*read_as, ("cert", cert + chain)))
+    return Source(key, given.cert, given.bundles[0], read_as=(*read_as, ("cert", cert), ("chain", chain)))
 
 
 def _keys(config_dir: str, said: Mapping[str, Any], lineage: str) -> Iterator[_Found]:

@@ -140,6 +140,12 @@ def pem(sequence: Iterable[x509.Certificate]) -> bytes:
     return b"".join(one.public_bytes(Encoding.PEM) for one in sequence)
 
 
+def private_key(data: bytes) -> bytes:
+    """The private key in a file that may have certificates, too; the file itself if there is no PEM block of one."""
+    found = next((block for block in _PEM.finditer(data) if block.group(1).endswith(b"PRIVATE KEY")), None)
+    return found.group(0) + b"\n" if found else data
+
+
 def name_of(certificate: x509.Certificate) -> str:
     """How an admin knows a certificate: its common name, else its subject, else its first name."""
     return _name(certificate.subject) or next(iter(bundles.names_of(certificate)), "a certificate without a name")

@@ -39,7 +39,7 @@ def order(some, made=MADE):
 
 
 @pytest.mark.parametrize("form", FORMS)
-@given(st.lists(st.sampled_from([MADE.cert, *MADE.chain, OURS.root.cert, OTHER.signer.cert]), min_size=1, max_size=6, unique=True))
+@given(st.lists(st.sampled_from([MADE.cert, *MADE.chain, OURS.root.cert, OTHER.signer.cert]), min_size=1, unique=True))
 @settings(max_examples=20, deadline=None)
 def test_every_form_is_read(form, some):
     # PKCS #7 is a set: the order is not kept.
@@ -127,7 +127,7 @@ class TestCrossSigned:
 
 def test_an_expired_chain_is_refused():
     old = x509.load_der_x509_certificate(OURS.cross(OURS.signer, end=-100).public_bytes(Encoding.DER))
-    with pytest.raises(BundleProblem, match="Ours Intermediate 2 is valid from .* only: clients refuse it"):
+    with pytest.raises(BundleProblem, match=r"Ours Intermediate 2 is valid from .* only: clients refuse it"):
         order([old, OURS.root.cert])
 
 
@@ -154,7 +154,7 @@ def _pfx():
 NONE = {
     "nothing": (b"", "there is no certificate in it"),
     "text": (b"<html>Your certificate is ready!</html>", "there is no certificate in it"),
-    "request": (b"-----BEGIN CERTIFICATE REQUEST-----\nMIIB\n-----END CERTIFICATE REQUEST-----\n", "a certificate request, not"),
+    "request": (b"-----BEGIN CERTIFICATE REQUEST-----\nMIIB\n-----END CERTIFICATE REQUEST-----", "request, not a certificate"),
     "key": (MADE.key_pem(), "there is a private key in it, and no certificate"),
     "PKCS #12": (_pfx(), r"PKCS #12 file .*openssl pkcs12 -in /x -nodes"),
     "truncated": (MADE.cert_pem[:200], "truncated"),
