@@ -69,9 +69,9 @@ def lineages_of(args: argparse.Namespace) -> tuple[str, list[str]]:
 
 def said(args: argparse.Namespace) -> dict[str, Any]:
     """The options on this command line, as :class:`~certbot_dovecot.state.Options` has them."""
-    said = {name: getattr(args, name, None) for name in ("server_root", "postfix_root", "store", "postfix_services")}
-    paths = {name: os.path.abspath(path) for name, path in said.items() if path is not None and name != "postfix_services"}
-    return paths if said["postfix_services"] is None else {**paths, "postfix_services": said["postfix_services"]}
+    paths, words = ("server_root", "postfix_root", "store"), ("postfix_services", "resolver")
+    said = {name: value for name in (*paths, *words) if (value := getattr(args, name, None)) is not None}
+    return {name: os.path.abspath(value) if name in paths else value for name, value in said.items()}
 
 
 def way_of(config_dir: str) -> Way:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 
 from certbot_dovecot.cli import common
 
@@ -15,8 +16,8 @@ def add(commands: common.Commands) -> None:
         help="install what came back from a commercial CA",
         description="Install a certificate that a commercial CA sent: sort out its chain, find its private key in the store, "
         "check all of it, install it as a renewal does, ask every endpoint, write the TLSA data. Files may be PEM, DER or "
-        "PKCS #7 (.p7b), in any order, with the root or without. Exit codes: 0 done, 1 a problem; with --dry-run 0 nothing to "
-        "do, 1 a problem, 2 changes.",
+        "PKCS #7 (.p7b), in any order, with the root or without. Exit codes: 0 done; 1 a problem; 2 with --dry-run, there are "
+        "changes; 3 nothing was changed, for TLSA records of the present key are in the DNS, and not those of the new one.",
     )
     install.add_argument("--cert", metavar="FILE", required=True, help="the certificate")
     install.add_argument(
@@ -29,6 +30,8 @@ def add(commands: common.Commands) -> None:
     install.add_argument("--key", metavar="FILE", default="", help="the private key (default: the one of certbot-dovecot csr)")
     install.add_argument("--lineage", metavar="NAME", default="", help="name of the folder (default: the one with the key)")
     install.add_argument("--dry-run", action="store_true", help="show what would change, as plan does, and change nothing")
+    install.add_argument("--resolver", metavar="ADDRESS[:PORT]", help="a validating resolver that is believed on TLSA records")
+    install.add_argument("--now", action="store_true", help="whatever TLSA records are in the DNS")
     common.add_config_dir(install)
     common.add_servers(install)
     install.set_defaults(run=run)
@@ -36,7 +39,7 @@ def add(commands: common.Commands) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Do it; returns the exit code."""
-    from certbot_dovecot import commands, install_cert, jobs, summary
+    from certbot_dovecot import announced, commands, install_cert, jobs, summary
     from certbot_dovecot.transaction import NoCheckpoint
 
     config_dir = common.config_dir_of(args)
@@ -50,5 +53,16 @@ def run(args: argparse.Namespace) -> int:
     host = jobs.host(config_dir, ready.job.options, commands.run, NoCheckpoint())
     if args.dry_run:
         return common.show(host, ready.job, ready.notes)
-    print(summary.text(install_cert.converge(host, ready)))
+    word = announced.Word() if args.now else announced.look(common.way_of(config_dir), ready.job)
+    if not word.safe:
+        print("\n".join(["These records are to be in the DNS, beside the present ones:", *word.add]), flush=True)
+        print(
+            f"certbot-dovecot: {ready.job.lineage}: the key would change, and senders that check TLSA records (DANE) would not "
+            f"deliver: {word.text} Nothing was changed. Add the records, wait twice their TTL, then run the command again; or "
+            "install it with --now, or ask the CA for a certificate of the present key (certbot-dovecot csr --reuse-key).",
+            file=sys.stderr,
+        )
+        return 3
+    report = install_cert.converge(host, ready)
+    print("\n".join(filter(None, [summary.text(report), word.text])))
     return 0

@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PrivateFormat
 from tests.integration import view
 from tests.integration.test_failure import refuse_reloads
 from tests.integration.test_renew import CONFIGURATIONS, NEW_YEAR
+from tests.lab import names as name_servers
 from tests.lab.ca import CA, DAY
 
 NAME = "mail.example.test"
@@ -216,6 +217,44 @@ def test_what_is_not_served_is_taken_back_to_the_byte(mailhost, installed):
     assert view.leaves(mailhost) == served
 
 
+def test_a_key_whose_records_are_in_the_dns_waits_for_those_of_the_next(mailhost):
+    name, host = "mail.secure.test", "mail.secure.test-external"
+
+    def made(stem):
+        return AUTHORITY.answer(view.read(f"{HOME}/{host}/{stem}.csr"))
+
+    csr(mailhost, name)
+    first = made("2026")
+    install(mailhost, *mailed(first), "--resolver", name_servers.CACHE)
+    csr(mailhost, name, "--new-key")
+    second = made("2026-2")
+    options, keys = mailed(second), [f"3 1 1 {view.bundles.spki_of(one.cert)}" for one in (first, second)]
+    with name_servers.run("knot") as servers:
+        owner = f"_993._tcp.{name}."
+        servers.replace("secure.test", {"_dane": [], "_993._tcp.mail": keys[:1]})
+        servers.catch_up()
+        before, served = mailhost.snapshot(*TREES), view.leaves(mailhost)
+        result = install(mailhost, *options, check=False)
+        assert result.code == 3
+        assert f"does not have the record 3 1 1 of the next key for {owner} Nothing was changed." in result.stderr
+        assert f"{owner} 3600 IN TLSA {keys[1]}\n" in result.stdout
+        assert mailhost.snapshot(*TREES) == before
+        assert view.leaves(mailhost) == served
+        servers.replace("secure.test", {"_993._tcp.mail": keys})
+        servers.catch_up()
+        servers.flush()
+        result = install(mailhost, *options)
+        assert "The TLSA records of both keys are in the DNS." in result.stdout
+        assert everywhere(mailhost) == digest(second)
+        # Back to the other one, against all advice.
+        servers.replace("secure.test", {"_993._tcp.mail": keys[1:]})
+        servers.catch_up()
+        servers.flush()
+        assert install(mailhost, *mailed(first), check=False).code == 3
+        install(mailhost, *mailed(first), "--now")
+        assert everywhere(mailhost) == digest(first)
+
+
 def pfx():
     made = AUTHORITY.leaf([NAME])
     lock = PrivateFormat.PKCS12.encryption_builder().build(b"secret")
@@ -319,9 +358,8 @@ def test_a_full_disk_leaves_no_half_key(mailhost):
         assert [path for path in mailhost.snapshot(HOME) if path.endswith((".key", ".csr", ".tmp"))] == []
 
 
-@pytest.mark.parametrize(
-    "args",
-    [
+def test_wrong_usage(mailhost):
+    for args in (
         ("csr",),
         ("csr", NAME, "--key-type", "dsa"),
         ("csr", NAME, "--elliptic-curve", "secp256k1"),
@@ -333,10 +371,8 @@ def test_a_full_disk_leaves_no_half_key(mailhost):
         ("install-cert",),
         ("install-cert", "--ca-bundle", "x"),
         ("install-cert", "--cert"),
-    ],
-)
-def test_wrong_usage(mailhost, args):
-    result = mailhost.run("certbot-dovecot", *args, check=False)
-    assert result.code == 64
-    assert f"usage: certbot-dovecot {args[0]}" in result.stderr
+    ):
+        result = mailhost.run("certbot-dovecot", *args, check=False)
+        assert result.code == 64, args
+        assert f"usage: certbot-dovecot {args[0]}" in result.stderr
     assert not os.path.exists(HOME)

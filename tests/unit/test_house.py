@@ -21,7 +21,7 @@ FLOORS = [
     {"problems", "commands", "files", "bundle", "servers", "dane", "mailed", "request"},
     {"rotation", "store", "state", "transaction", "lineages", "plan", "glance", "ledger", "pairs", "seen"},
     {"reconcile", "summary", "hook", "jobs", "orphans", "records", "preview", "watch", "publishing", "handover", "standby"}
-    | {"csr", "install_cert"},
+    | {"csr", "install_cert", "announced"},
     {"door", "door_key", "installer", "cli"},
 ]
 
