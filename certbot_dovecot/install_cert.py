@@ -24,7 +24,7 @@ from typing import Any, Optional
 from cryptography import x509
 
 from certbot_dovecot import bundle as bundles
-from certbot_dovecot import csr, files, jobs, mailed, reconcile, store
+from certbot_dovecot import csr, files, jobs, mailed, reconcile, request, store
 from certbot_dovecot.bundle import Source
 from certbot_dovecot.mailed import Sorted
 from certbot_dovecot.plan import Job
@@ -67,6 +67,7 @@ class _Found:
 
     lineage: str
     path: str
+    request: str
     spki: str
     deployed: bool
 
@@ -91,7 +92,7 @@ def prepare(config_dir: str, given: Given, said: Mapping[str, Any], now: datetim
     chosen = jobs.options(config_dir, name, said)
     place = store.folder(jobs.home(config_dir), chosen.store, name)
     job = jobs.of_files(_source(given, made, found), names, chosen, name)
-    return Ready(replace(job, history=lambda: store.history(place)), _notes(made))
+    return Ready(replace(job, history=lambda: store.history(place)), (*_notes(made), *_forgotten(found, names)))
 
 
 def converge(host: Host, ready: Ready) -> Report:
@@ -131,7 +132,7 @@ def _keys(config_dir: str, said: Mapping[str, Any], lineage: str) -> Iterator[_F
         record = jobs.remembered(config_dir, name)
         place: Folder = store.folder(home, jobs.options(config_dir, name, said).store, name)
         for stem, spki in store.keys(place).items():
-            yield _Found(name, place.key(stem), spki, record is not None and record.spki == spki)
+            yield _Found(name, place.key(stem), place.request(stem), spki, record is not None and record.spki == spki)
 
 
 def _externals(places: set[str]) -> list[str]:
@@ -168,6 +169,13 @@ def _match(leaf: x509.Certificate, keys: Sequence[_Found], path: str) -> _Found:
 def _spki_in(path: str) -> set[str]:
     """The public half of a private key; empty if it cannot be read, which is said later, with the rest."""
     return {store.spki_in(path)} - {""}
+
+
+def _forgotten(found: Optional[_Found], names: Sequence[str]) -> tuple[str, ...]:
+    """What is to be said of names that the CA left out."""
+    asked = request.asked(files.read_if_there(found.request)) if found else ()
+    lost = sorted(set(asked) - {name.lower() for name in names})
+    return (f"Not in the certificate, though it was asked for: {', '.join(lost)}.",) if lost else ()
 
 
 def _notes(made: Sorted) -> tuple[str, ...]:

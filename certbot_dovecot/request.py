@@ -119,6 +119,18 @@ def says(pem: Optional[bytes], key: PrivateKey, wanted: Sequence[str], about: Su
     return same_key and found.subject == _subject(wanted, about) and alternatives == _alternatives(wanted)
 
 
+def asked(pem: Optional[bytes]) -> tuple[str, ...]:
+    """The names that a request asks for; none if it cannot be read.
+
+    :param pem: None if there is none.
+    """
+    try:
+        found = x509.load_pem_x509_csr(pem or b"").extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except (ValueError, x509.ExtensionNotFound):
+        return ()
+    return tuple(str(name.value) for name in found)
+
+
 def _subject(wanted: Sequence[str], about: Subject) -> x509.Name:
     common = wanted[0] if len(wanted[0]) <= _LONGEST_COMMON_NAME else ""
     parts = (

@@ -25,7 +25,7 @@ def add(commands: common.Commands) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Do it; returns the exit code."""
-    from certbot_dovecot import commands, glance, handover, jobs, orphans, reconcile, summary
+    from certbot_dovecot import commands, glance, handover, jobs, orphans, reconcile, store, summary
     from certbot_dovecot.transaction import NoCheckpoint
 
     config_dir, names = common.lineages_of(args)
@@ -42,7 +42,8 @@ def run(args: argparse.Namespace) -> int:
                     print(summary.text(report))
                 if report.withdrawn:
                     print(summary.withdrawn(name, report.withdrawn), file=sys.stderr)
-            if not glance.tended(jobs.home(config_dir), name, jobs.now()):
+            # What came from elsewhere has no lineage whose records could be looked after.
+            if not (name.endswith(store.EXTERNAL) or glance.tended(jobs.home(config_dir), name, jobs.now())):
                 common.tell(handover.tend(common.way_of(config_dir), name))
         except Problem as problem:
             print(f"certbot-dovecot: {name}: {problem}", file=sys.stderr)

@@ -175,6 +175,18 @@ def test_a_lineage_of_certbot_s_is_not_ours_to_take(home, authority, files_of):
         prepare(home, "/c", lineage="mail")
 
 
+def test_a_name_that_the_ca_forgot_is_said(home, authority, files_of):
+    made = requested(home)
+    key = authority.answer(files.read(made.request)).key
+    for names, notes in ((NAMES, ()), (("x.example.org", "Mail.example.org"), (NAMES[1],))):
+        answer = authority.leaf(names, key=key)
+        cert, bundle = files_of(cert=answer.cert_pem, bundle=answer.chain_pem)
+        said = prepare(home, cert, bundle).notes[1:]
+        assert said == tuple(f"Not in the certificate, though it was asked for: {name}." for name in notes)
+    os.unlink(made.request)
+    assert prepare(home, cert, bundle).notes[1:] == ()
+
+
 def test_what_is_left_out_is_said(home, authority, files_of):
     answer = authority.answer(files.read(requested(home).request))
     stranger = ca.CA.make("Stranger")
