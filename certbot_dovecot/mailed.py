@@ -21,6 +21,7 @@ import base64
 import binascii
 import datetime
 import re
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
@@ -247,7 +248,11 @@ def _one(der: bytes, path: str) -> x509.Certificate:
 
 def _several(der: bytes, path: str) -> list[x509.Certificate]:
     try:
-        return [_one(one.public_bytes(Encoding.DER), path) for one in pkcs7.load_der_pkcs7_certificates(der)]
+        with warnings.catch_warnings():
+            # That it is BER and not DER is a matter of the CA's.
+            warnings.simplefilter("ignore")
+            loaded = pkcs7.load_der_pkcs7_certificates(der)
+        return [_one(one.public_bytes(Encoding.DER), path) for one in loaded]
     except (ValueError, UnsupportedAlgorithm) as exc:
         raise BundleProblem(
             "this PKCS #7 file cannot be read, or has no certificate",

@@ -12,9 +12,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PrivateFormat
 
 from tests.integration import view
 from tests.integration.test_failure import refuse_reloads
-from tests.integration.test_kill import Saved, matching_pairs_are_named
 from tests.integration.test_renew import CONFIGURATIONS, NEW_YEAR
-from tests.lab import names as name_servers
 from tests.lab.ca import CA, DAY
 
 NAME = "mail.example.test"
@@ -218,44 +216,6 @@ def test_what_is_not_served_is_taken_back_to_the_byte(mailhost, installed):
     assert view.leaves(mailhost) == served
 
 
-def test_a_key_whose_records_are_in_the_dns_waits_for_those_of_the_next(mailhost):
-    name, host = "mail.secure.test", "mail.secure.test-external"
-
-    def made(stem):
-        return AUTHORITY.answer(view.read(f"{HOME}/{host}/{stem}.csr"))
-
-    csr(mailhost, name)
-    first = made("2026")
-    install(mailhost, *mailed(first), "--resolver", name_servers.CACHE)
-    csr(mailhost, name, "--new-key")
-    second = made("2026-2")
-    options, keys = mailed(second), [f"3 1 1 {view.bundles.spki_of(one.cert)}" for one in (first, second)]
-    with name_servers.run("knot") as servers:
-        owner = f"_993._tcp.{name}."
-        servers.replace("secure.test", {"_dane": [], "_993._tcp.mail": keys[:1]})
-        servers.catch_up()
-        before, served = mailhost.snapshot(*TREES), view.leaves(mailhost)
-        result = install(mailhost, *options, check=False)
-        assert result.code == 3
-        assert f"does not have the record 3 1 1 of the next key for {owner} Nothing was changed." in result.stderr
-        assert f"{owner} 3600 IN TLSA {keys[1]}\n" in result.stdout
-        assert mailhost.snapshot(*TREES) == before
-        assert view.leaves(mailhost) == served
-        servers.replace("secure.test", {"_993._tcp.mail": keys})
-        servers.catch_up()
-        servers.flush()
-        result = install(mailhost, *options)
-        assert "The TLSA records of both keys are in the DNS." in result.stdout
-        assert everywhere(mailhost) == digest(second)
-        # Back to the other one, against all advice.
-        servers.replace("secure.test", {"_993._tcp.mail": keys[1:]})
-        servers.catch_up()
-        servers.flush()
-        assert install(mailhost, *mailed(first), check=False).code == 3
-        install(mailhost, *mailed(first), "--now")
-        assert everywhere(mailhost) == digest(first)
-
-
 def pfx():
     made = AUTHORITY.leaf([NAME])
     lock = PrivateFormat.PKCS12.encryption_builder().build(b"secret")
@@ -377,51 +337,3 @@ def test_wrong_usage(mailhost):
         assert result.code == 64, args
         assert f"usage: certbot-dovecot {args[0]}" in result.stderr
     assert not os.path.exists(HOME)
-
-
-def killed(host, tmp_path, *command):
-    """Run it again and again, killed at each rename: what each write to a file ends in."""
-    saved, trace = Saved(host, tmp_path), tmp_path / "trace"
-    host.run("strace", "-qq", "-o", str(trace), "-e", "trace=rename", "certbot-dovecot", *command)
-    renames = trace.read_text().count("rename(")
-    for number in range(1, renames + 1):
-        saved.restore()
-        inject = ("-e", f"inject=rename:signal=SIGKILL:when={number}")
-        result = host.run("strace", "-qq", "-o", os.devnull, *inject, "certbot-dovecot", *command, check=False)
-        assert result.code in (-9, 137)
-        yield number
-    assert renames
-
-
-def test_a_request_that_is_killed_leaves_nothing_half(mailhost, tmp_path):
-    points = []
-    for _ in killed(mailhost, tmp_path, "csr", NAME):
-        points.append(sorted(name for name in os.listdir(STORE) if not name.endswith(".tmp")))
-        keys = [name for name in os.listdir(STORE) if ".key" in name]
-        assert {stat.S_IMODE(os.stat(f"{STORE}/{name}").st_mode) for name in keys} <= {0o600}
-        assert ("there already" in csr(mailhost, NAME).stdout) is ("2026.key" in points[-1])
-        assert [name for name in os.listdir(STORE) if name.endswith(".key")] == ["2026.key"]
-    # Before the key, and before the request.
-    assert points == [[], ["2026.key"]]
-
-
-def test_an_install_that_is_killed_is_finished_by_the_next(mailhost, tmp_path):
-    csr(mailhost, NAME)
-    install(mailhost, *mailed(answer()))
-    old = everywhere(mailhost)
-    csr(mailhost, NAME, "--new-key")
-    made = answer("2026-2")
-    options = mailed(made)
-    finished = 0
-    for number in killed(mailhost, tmp_path, "install-cert", *options):
-        matching_pairs_are_named()
-        assert set(view.leaves(mailhost).values()) <= {old, digest(made)}, number
-        deployed = mailhost.run("certbot-dovecot", "deploy", check=False)
-        assert deployed.code == 0 or "an install of this certificate was interrupted" in deployed.stderr, number
-        finished += everywhere(mailhost) == digest(made)
-        install(mailhost, *options)
-        assert everywhere(mailhost) == digest(made), number
-        record = json.loads(view.read(f"{STORE}/state.json"))
-        assert [record[name] for name in ("installing", "reload", "verify")] == [[], [], []], number
-    # From the pair on, deploy has all that it needs.
-    assert finished >= 3

@@ -84,6 +84,7 @@ def test_a_bad_name_is_refused(name):
 
 
 @given(st.text(max_size=40))
+@settings(deadline=None)
 def test_whatever_is_taken_can_be_asked_for(text):
     try:
         wanted = request.names([text])
