@@ -8,7 +8,8 @@ before something is installed: until then nothing else concerns itself with it, 
 lineage: this year's key, made at the first request of the year, and reused within it; of two kinds, the one that is asked for,
 and another key of that year (``2026-2``) if there is none of that kind yet; a new year's key is of the same kind as the last.
 ``--new-key`` takes another one in any case.  ``--reuse-key``, or ``--dovecot-key-rotation never`` at an earlier install, goes
-on with the key that is deployed, whatever the year; as with certbot, a key that is reused cannot be of another kind.
+on with the key that is deployed (before anything is, the newest), whatever the year; as with certbot, a key that is reused
+cannot be of another kind.
 
 A key that is new changes nothing by itself: it is *next* until its certificate is installed.  Where an earlier key is deployed,
 :attr:`Made.deployed` says so, since its TLSA records, if there are any, want company first.
