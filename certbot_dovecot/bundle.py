@@ -41,17 +41,31 @@ class Source:
 
     :param chain: the certificates between leaf and root; None if they follow the leaf in ``cert`` or ``fullchain``.
     :param fullchain: leaf and chain in one file.
+    :param read_as: (``key``, ``cert`` or ``chain``, bytes) of those that were read already, by someone who knows what is in
+        such files (a CA's mail, PKCS #7, out of order): these PEM bytes stand for what is in the file.
     """
 
     key: str
     cert: str
     chain: Optional[str] = None
     fullchain: Optional[str] = None
+    read_as: tuple[tuple[str, bytes], ...] = field(default=(), repr=False)
 
     @property
     def paths(self) -> tuple[str, ...]:
-        """All files that are named."""
-        return tuple(path for path in (self.key, self.cert, self.chain, self.fullchain) if path)
+        """All files that will be read."""
+        read = dict(self.read_as)
+        named = {"key": self.key, "cert": self.cert, "chain": self.chain, "fullchain": self.fullchain}
+        return tuple(path for part, path in named.items() if path and part not in read)
+
+    def read(self, part: str, path: str) -> bytes:
+        """The bytes of one of its files.
+
+        :param part: ``key``, ``cert`` or ``chain``.
+        :raises FileProblem: it cannot be read.
+        """
+        known = dict(self.read_as)
+        return known[part] if part in known else files.read(path)
 
 
 @dataclass(frozen=True)
@@ -85,12 +99,12 @@ def read(source: Source, now: datetime.datetime) -> Bundle:
     :raises BundleProblem: they are not a bundle that a mail server can serve.
     :raises FileProblem: one cannot be read.
     """
-    cert = blocks(files.read(source.cert), source.cert)
+    cert = blocks(source.read("cert", source.cert), source.cert)
     chain_path = source.chain or source.fullchain
-    chain = blocks(files.read(chain_path), chain_path) if chain_path else cert[1:]
+    chain = blocks(source.read("chain", chain_path), chain_path) if chain_path else cert[1:]
     if chain_path and chain and chain[0] == cert[0]:
         chain = chain[1:]
-    return make(files.read(source.key), cert[0], chain, now, source)
+    return make(source.read("key", source.key), cert[0], chain, now, source)
 
 
 def make(key: bytes, leaf: bytes, chain: list[bytes], now: datetime.datetime, source: Source) -> Bundle:
@@ -162,12 +176,19 @@ def kind_of(certificate: x509.Certificate) -> tuple[str, str]:
 
     :raises BundleProblem: it is neither.
     """
-    public = certificate.public_key()
+    kind = kind_of_key(certificate.public_key())
+    if kind is None:
+        raise BundleProblem("the certificate's key is neither RSA nor ECDSA")
+    return kind
+
+
+def kind_of_key(public: object) -> Optional[tuple[str, str]]:
+    """The same of a public key; None if it is neither."""
     if isinstance(public, rsa.RSAPublicKey):
         return "rsa", str(public.key_size)
     if isinstance(public, ec.EllipticCurvePublicKey):
         return "ecdsa", public.curve.name
-    raise BundleProblem("the certificate's key is neither RSA nor ECDSA")
+    return None
 
 
 def names_of(certificate: x509.Certificate) -> tuple[str, ...]:
@@ -260,7 +281,7 @@ def _check_leaf(leaf: x509.Certificate, now: datetime.datetime, path: str) -> Pu
 def _check_chain(leaf: x509.Certificate, chain: list[x509.Certificate], path: str) -> None:
     child, label = leaf, "the server's certificate"
     for number, parent in enumerate(chain, 1):
-        if not _issued(child, parent):
+        if not issued(child, parent):
             raise BundleProblem(
                 f"certificate {number} of the chain ({parent.subject.rfc4514_string()}) did not issue {label}, "
                 f"whose issuer is {child.issuer.rfc4514_string()}",
@@ -270,7 +291,7 @@ def _check_chain(leaf: x509.Certificate, chain: list[x509.Certificate], path: st
         child, label = parent, f"certificate {number} of the chain"
 
 
-def _issued(child: x509.Certificate, parent: x509.Certificate) -> bool:
+def issued(child: x509.Certificate, parent: x509.Certificate) -> bool:
     """Whether ``parent`` signed ``child``; by name alone for a signature algorithm that this library version cannot check."""
     if child.issuer != parent.subject:
         return False

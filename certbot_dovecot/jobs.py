@@ -62,12 +62,35 @@ def of_lineage(
     return Job(lineage.name, lineage.source, chosen, lineage.history, explicit, before, following=next_key)
 
 
-def of_files(source: Source, domains: list[str], chosen: Options) -> Job:
+def of_files(source: Source, domains: list[str], chosen: Options, folder: str = "") -> Job:
     """The job of installing files that are no lineage's.
 
     They get a folder of their own, ``<first name>-external``, so that no renewal of a lineage of that name takes its place.
+
+    :param folder: the folder's name, if it is known.
     """
-    return Job(external_name(domains), source, chosen, explicit=True)
+    return Job(folder or external_name(domains), source, chosen, explicit=True)
+
+
+def of_external(config_dir: str, name: str, chosen: Options) -> Optional[Job]:
+    """The job of keeping true what came from elsewhere: its source is what the store has of it.
+
+    :returns: None if nothing of that name came from elsewhere and was installed.
+    :raises Problem: the record cannot be read, or an install was interrupted before its files were there.
+    """
+    record = remembered(config_dir, name)
+    if not name.endswith(store.EXTERNAL) or record is None or not record.stem:
+        return None
+    place = store.folder(home(config_dir), chosen.store, name)
+    source = Source(place.key(record.stem), place.cert(record.stem))
+    if not all(map(os.path.exists, source.paths)):
+        raise Problem(
+            "an install of this certificate was interrupted",
+            where=place.path,
+            left="The servers serve what they served before",
+            todo="Run certbot-dovecot install-cert again",
+        )
+    return Job(name, source, chosen, lambda: store.history(place))
 
 
 def names_in(source: Source) -> list[str]:

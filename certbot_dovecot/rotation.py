@@ -110,7 +110,7 @@ def choose(
     same = _parameters(wish, current)
     if wish.new_key:
         return _choice("a new key, as --new-key says", same, Why.SAID)
-    if _differs(wish, current):
+    if differs(wish, current):
         return _choice("a new key, since another kind of key was asked for", same, Why.SAID)
     if role is Role.SPENT:
         return _choice("a new key: the old one was served until the switch", same, Why.YEAR)
@@ -200,7 +200,8 @@ def _parameters(wish: Wish, current: Key) -> Choice:
     return Choice("", key_type="ecdsa", elliptic_curve=wish.elliptic_curve or current.parameter)
 
 
-def _differs(wish: Wish, current: Key) -> bool:
+def differs(wish: Wish, current: Key) -> bool:
+    """Whether another kind of key is wished for."""
     if wish.key_type not in (None, current.algorithm):
         return True
     if current.algorithm == "rsa":

@@ -1,7 +1,8 @@
 """The store: where deployed bundles live, and the names of the files in it.
 
 ``<store>/<lineage>/`` holds ``2026.key`` (0600), ``2026.pem`` (leaf first, then the chain), ``tlsa.zone`` and ``tlsa.json``;
-``<config-dir>/dovecot/<lineage>/state.json`` is the record (the same folder, unless ``--dovecot-store`` says otherwise).
+``<config-dir>/dovecot/<lineage>/state.json`` is the record (the same folder, unless ``--dovecot-store`` says otherwise).  A
+request that was made for a key lies beside it, ``2026.csr``.
 
 Within a year the key stays, so replacing ``2026.pem`` by a rename is consistent at every instant.  A new key gets files of
 its own, and the old pair is still there to go back to.  So at no instant does a file here name a key and a certificate that
@@ -10,6 +11,7 @@ do not match, and no configuration names a file that is not there yet.
 
 from __future__ import annotations
 
+import datetime
 import hashlib
 import os
 import re
@@ -51,6 +53,10 @@ class Folder:
     def key(self, stem: str) -> str:
         """The private key file of key ``stem``."""
         return os.path.join(self.path, f"{stem}.key")
+
+    def request(self, stem: str) -> str:
+        """The certificate request that was made for key ``stem``."""
+        return os.path.join(self.path, f"{stem}.csr")
 
     @property
     def zone(self) -> str:
@@ -109,7 +115,22 @@ def keys(place: Folder) -> dict[str, str]:
     except OSError as exc:
         raise files.problem(place.path, exc, "cannot be listed") from exc
     stems = sorted(match.group(1) for match in map(_KEY_FILE.fullmatch, names) if match)
-    return {stem: _spki(place.key(stem)) for stem in stems}
+    return {stem: spki_in(place.key(stem)) for stem in stems}
+
+
+def year_of(stem: str) -> tuple[int, int]:
+    """What a key's name says: the year it was made in, and its number in that year."""
+    year, _, number = stem.partition("-")
+    return int(year), int(number or 1)
+
+
+def history(place: Folder) -> tuple[tuple[str, datetime.datetime], ...]:
+    """(SPKI, a moment of the year it was made in) of every key in the folder, as its name has it.
+
+    :raises FileProblem: the folder cannot be listed.
+    """
+    utc = datetime.timezone.utc
+    return tuple((spki, datetime.datetime(year_of(stem)[0], 7, 1, tzinfo=utc)) for stem, spki in keys(place).items() if spki)
 
 
 def edits(place: Folder, stem: str, bundle: Bundle) -> tuple[Edit, ...]:
@@ -133,7 +154,8 @@ def file_tlsa(place: Folder, lineage: str, records: Sequence[tlsa.Record], names
             files.write(path, data)
 
 
-def _spki(path: str) -> str:
+def spki_in(path: str) -> str:
+    """SHA-256 of the SubjectPublicKeyInfo of a private key, upper-case hex; empty if it cannot be read."""
     from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 
     try:

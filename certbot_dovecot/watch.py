@@ -118,7 +118,7 @@ def look(way: Way, pair: Pair, wanted: bool = False, note: bool = True) -> Look:
     """
     chosen, names = pair.options, sorted(pair.serving.lineage.names())
     signature = files.sign(_watched(way.home, pair))
-    hosts, unknown = _hosts(way, chosen, names)
+    hosts, unknown = hosts_of(way, chosen, names)
     ports = {f"_{port}._tcp.{host}.": port for port in _ports(way, pair, names) for host in hosts}
     # Also where we put records for a port that is not ours any more.
     guarded = frozenset([*(f"_25._tcp.{host}." for host in hosts), *(name for name, _ in pair.ledger.ours)]) - ports.keys()
@@ -175,7 +175,7 @@ def guard(way: Way, pair: Pair, key: Key) -> str:
     :raises Problem: as the module says.
     """
     names = sorted(pair.serving.lineage.names())
-    hosts, _ = _hosts(way, pair.options, names)
+    hosts, _ = hosts_of(way, pair.options, names)
     guarded = frozenset(f"_25._tcp.{host}." for host in hosts if 25 not in _ports(way, pair, names))
     if not guarded:
         return ""
@@ -274,7 +274,7 @@ def _configured(way: Way, chosen: Options, names: Sequence[str]) -> list[Served]
     return [one for server in found.servers for one in server.look(probe.sni_for(names)).served]
 
 
-def _hosts(way: Way, chosen: Options, names: Sequence[str]) -> tuple[list[str], str]:
+def hosts_of(way: Way, chosen: Options, names: Sequence[str]) -> tuple[list[str], str]:
     """The host names of a certificate, and a wildcard of it that no host is known for."""
     hosts = {name for name in names if tlsa.is_host(name)}
     wildcards = [name for name in names if name.startswith("*.")]

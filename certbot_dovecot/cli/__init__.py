@@ -1,8 +1,9 @@
 """The command ``certbot-dovecot``: one room for each subcommand, which declares its options and calls a deed.
 
 Exit codes, kept promises: 0 done, or nothing to do; 1 a problem, told on stderr, with nothing changed unless it says so; 2
-``plan`` shows changes; 3 ``rollover`` changed nothing, for it is not proven to be safe yet; 4 ``status`` or ``doctor`` found
-what needs an admin; 64 wrong usage (``EX_USAGE`` of sysexits.h).  ``status --nagios`` has those of monitoring plugins.
+``plan`` shows changes, or ``install-cert --dry-run``; 3 ``rollover`` or ``install-cert`` changed nothing, for it is
+not proven to be safe yet; 4 ``status`` or ``doctor`` found what needs an admin; 64 wrong usage (``EX_USAGE`` of sysexits.h).
+``status --nagios`` has those of monitoring plugins.
 
 ``tlsa`` and ``deploy`` are made for certbot's deploy hooks: without a lineage on the command line they take the one of
 ``RENEWED_LINEAGE``.  A deploy hook runs *before* the installer: at that moment the renewed key is next, not served.
@@ -19,11 +20,11 @@ from collections.abc import Sequence
 from typing import NoReturn, Optional
 
 import certbot_dovecot
-from certbot_dovecot.cli import deploy, plan, rollover, standby, status, tlsa, undo
+from certbot_dovecot.cli import csr, deploy, install_cert, plan, rollover, standby, status, tlsa, undo
 from certbot_dovecot.problems import Problem
 
 #: In the order of ``--help``.
-ROOMS = (status, plan, tlsa, deploy, standby, rollover, undo)
+ROOMS = (status, plan, tlsa, csr, install_cert, deploy, standby, rollover, undo)
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:

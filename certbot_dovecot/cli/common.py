@@ -12,6 +12,8 @@ from certbot_dovecot.problems import Problem
 
 if TYPE_CHECKING:
     from certbot_dovecot.handover import Told
+    from certbot_dovecot.plan import Job
+    from certbot_dovecot.reconcile import Host
     from certbot_dovecot.watch import Way
 
     #: Where subcommands are declared, as argparse has it.
@@ -32,7 +34,12 @@ def add_servers(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--postfix-services", metavar="SERVICES", help="'submission', 'all' (port 25 too), 'none', or services of master.cf"
     )
-    command.add_argument("--store", metavar="DIR", help="where keys and certificates are kept")
+    add_store(command)
+
+
+def add_store(command: argparse.ArgumentParser) -> None:
+    """Where the store is."""
+    command.add_argument("--store", metavar="DIR", help="where keys and certificates are kept (default: CONFIG_DIR/dovecot)")
 
 
 def add_lineages(command: argparse.ArgumentParser) -> None:
@@ -62,9 +69,9 @@ def lineages_of(args: argparse.Namespace) -> tuple[str, list[str]]:
 
 def said(args: argparse.Namespace) -> dict[str, Any]:
     """The options on this command line, as :class:`~certbot_dovecot.state.Options` has them."""
-    said = {name: getattr(args, name) for name in ("server_root", "postfix_root", "store") if getattr(args, name) is not None}
-    paths = {name: os.path.abspath(path) for name, path in said.items()}
-    return paths if args.postfix_services is None else {**paths, "postfix_services": args.postfix_services}
+    paths, words = ("server_root", "postfix_root", "store"), ("postfix_services", "resolver")
+    said = {name: value for name in (*paths, *words) if (value := getattr(args, name, None)) is not None}
+    return {name: os.path.abspath(value) if name in paths else value for name, value in said.items()}
 
 
 def way_of(config_dir: str) -> Way:
@@ -73,6 +80,26 @@ def way_of(config_dir: str) -> Way:
     from certbot_dovecot.transaction import NoCheckpoint
 
     return watch.Way(config_dir, jobs.now, commands.run, NoCheckpoint(), watch.ask_dns)
+
+
+def show(host: Host, job: Job, notes: Sequence[str] = ()) -> int:
+    """Print what an install would change, and change nothing.
+
+    :param notes: what else is to be said, full sentences.
+    :returns: the exit code: 2 if there are changes.
+    :raises Problem: what would stop the install.
+    """
+    from certbot_dovecot import preview
+
+    found = preview.make(host, job)
+    if found is None:
+        print("\n".join(["Nothing to do.", *notes]))
+        return 0
+    sys.stdout.flush()
+    sys.stdout.buffer.write(preview.diff(found))
+    sys.stdout.buffer.flush()
+    print("\n".join([preview.text(found), *notes]))
+    return 2 if found.changes else 0
 
 
 def tell(told: Told) -> None:

@@ -25,7 +25,7 @@ def add(commands: common.Commands) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Do it; returns the exit code."""
-    from certbot_dovecot import commands, glance, handover, jobs, orphans, reconcile, summary
+    from certbot_dovecot import commands, glance, handover, jobs, orphans, reconcile, store, summary
     from certbot_dovecot.transaction import NoCheckpoint
 
     config_dir, names = common.lineages_of(args)
@@ -35,13 +35,15 @@ def run(args: argparse.Namespace) -> int:
             if not glance.settled(jobs.home(config_dir), name):
                 chosen = jobs.options(config_dir, name, common.said(args))
                 host = jobs.host(config_dir, chosen, commands.run, NoCheckpoint())
-                job = jobs.of_lineage(config_dir, jobs.existing(config_dir, name), chosen)
+                job = jobs.of_external(config_dir, name, chosen)
+                job = job or jobs.of_lineage(config_dir, jobs.existing(config_dir, name), chosen)
                 report = reconcile.converge(host, job)
                 if report.changed:
                     print(summary.text(report))
                 if report.withdrawn:
                     print(summary.withdrawn(name, report.withdrawn), file=sys.stderr)
-            if not glance.tended(jobs.home(config_dir), name, jobs.now()):
+            # What came from elsewhere has no lineage whose records could be looked after.
+            if not (name.endswith(store.EXTERNAL) or glance.tended(jobs.home(config_dir), name, jobs.now())):
                 common.tell(handover.tend(common.way_of(config_dir), name))
         except Problem as problem:
             print(f"certbot-dovecot: {name}: {problem}", file=sys.stderr)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 
 from certbot_dovecot.cli import common
 
@@ -30,7 +29,7 @@ def add(commands: common.Commands) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Do it; returns the exit code."""
-    from certbot_dovecot import commands, jobs, preview
+    from certbot_dovecot import commands, jobs
     from certbot_dovecot.bundle import Source
     from certbot_dovecot.transaction import NoCheckpoint
 
@@ -45,12 +44,4 @@ def run(args: argparse.Namespace) -> int:
         names = args.names.split(",") if args.names else jobs.names_in(source)
         job = jobs.of_files(source, names, jobs.options(config_dir, jobs.external_name(names), common.said(args)))
     host = jobs.host(config_dir, job.options, commands.run, NoCheckpoint())
-    found = preview.make(host, job)
-    if found is None:
-        print("Nothing to do.")
-        return 0
-    sys.stdout.flush()
-    sys.stdout.buffer.write(preview.diff(found))
-    sys.stdout.buffer.flush()
-    print(preview.text(found))
-    return 2 if found.changes else 0
+    return common.show(host, job)

@@ -15,13 +15,13 @@ import ipaddress
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Optional, Union
+from typing import Any, Optional, Union, cast
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, NoEncryption, PrivateFormat
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from cryptography.x509.oid import AuthorityInformationAccessOID, ExtendedKeyUsageOID, NameOID
 
 _CA_USAGE = x509.KeyUsage(
     digital_signature=True,
@@ -95,6 +95,16 @@ class Made:
 
 
 @dataclass(frozen=True)
+class Elsewhere:
+    """A private key that we do not have."""
+
+    public: Any
+
+    def public_key(self) -> Any:
+        return self.public
+
+
+@dataclass(frozen=True)
 class CA:
     """An authority: a root, and the intermediate that signs."""
 
@@ -102,9 +112,25 @@ class CA:
     signer: Made
 
     @classmethod
-    def make(cls, name: str = "Lab") -> CA:
-        root = _make(f"{name} Root", [], None, ca=True)
-        return cls(root, _make(f"{name} Intermediate", [], root, ca=True))
+    def make(cls, name: str = "Lab", steps: int = 1) -> CA:
+        """A root and so many intermediates, one below the other."""
+        root = signer = _make(f"{name} Root", [], None, ca=True)
+        for step in range(steps):
+            signer = _make(f"{name} Intermediate{f' {step + 1}' if steps > 1 else ''}", [], signer, ca=True)
+        return cls(root, signer)
+
+    def answer(self, request: bytes, *, end: float = 365 * DAY, **how: Any) -> Made:
+        """What a commercial CA does with a request: a leaf for its key and its names; options as for a leaf."""
+        csr = x509.load_pem_x509_csr(request)
+        assert csr.is_signature_valid
+        wanted = csr.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        names = [str(name.value) for name in wanted]
+        return self.leaf(names, key=cast(Key, Elsewhere(csr.public_key())), end=end, **how)
+
+    def cross(self, other: Made, *, end: float = 3650 * DAY) -> x509.Certificate:
+        """Another CA's certificate, by this root: the same name and key."""
+        name = other.cert.subject.get_attributes_for_oid(NameOID.COMMON_NAME)[0].value
+        return _make(str(name), [], self.root, other.key, end=end, ca=True).cert
 
     def leaf(
         self,
@@ -117,6 +143,7 @@ class CA:
         must_staple: bool = False,
         ca: bool = False,
         server: bool = True,
+        issuer_at: str = "",
     ) -> Made:
         """A leaf for ``names``, host names or addresses.
 
@@ -125,8 +152,9 @@ class CA:
         :param end: last one.
         :param ca: basic constraints say that it is a CA.
         :param server: extended key usage is server authentication, else client authentication.
+        :param issuer_at: where it says that its issuer's certificate is.
         """
-        return _make("", names, self.signer, key or new_key(kind), begin, end, must_staple, ca, server)
+        return _make("", names, self.signer, key or new_key(kind), begin, end, must_staple, ca, server, issuer_at)
 
 
 def new_key(kind: str = "ecdsa") -> Key:
@@ -149,6 +177,7 @@ def _make(
     must_staple: bool = False,
     ca: bool = False,
     server: bool = True,
+    issuer_at: str = "",
 ) -> Made:
     key = key or new_key()
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, subject)] if subject else [])
@@ -170,6 +199,9 @@ def _make(
         usage = ExtendedKeyUsageOID.SERVER_AUTH if server else ExtendedKeyUsageOID.CLIENT_AUTH
         builder = builder.add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
         builder = builder.add_extension(x509.SubjectAlternativeName([_name(n) for n in names]), critical=not subject)
+    if issuer_at:
+        at = x509.AccessDescription(AuthorityInformationAccessOID.CA_ISSUERS, x509.UniformResourceIdentifier(issuer_at))
+        builder = builder.add_extension(x509.AuthorityInformationAccess([at]), critical=False)
     if must_staple:
         builder = builder.add_extension(x509.TLSFeature([x509.TLSFeatureType.status_request]), critical=False)
     if ca:

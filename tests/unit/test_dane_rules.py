@@ -147,7 +147,7 @@ def test_d10_what_we_publish_is_gone_from_caches_within_an_hour():
 def test_d12_the_owner_is_the_host_and_not_the_mail_domain():
     made = tlsa.records(["mx1.example.org"], {25: [ECDSA.sha256]})
     assert [record.owner for record in made] == ["_25._tcp.mx1.example.org."]
-    hosts = watch._hosts(None, Options(), ["mx1.example.org", "192.0.2.1", "imap.example.org"])
+    hosts = watch.hosts_of(None, Options(), ["mx1.example.org", "192.0.2.1", "imap.example.org"])
     assert hosts == (["imap.example.org", "mx1.example.org"], "")
 
 

@@ -18,11 +18,11 @@ from certbot_dovecot.servers.postfix import Postfix
 
 ROOT = pathlib.Path(certbot_dovecot.__file__).parent
 FLOORS = [
-    {"problems", "commands", "files", "bundle", "servers", "dane"},
+    {"problems", "commands", "files", "bundle", "servers", "dane", "mailed", "request"},
     {"rotation", "store", "state", "transaction", "lineages", "plan", "glance", "ledger", "pairs", "seen", "health",
      "former"},
     {"reconcile", "summary", "hook", "jobs", "orphans", "records", "preview", "watch", "publishing", "handover", "standby",
-     "status", "show", "undo"},
+     "status", "show", "undo", "csr", "install_cert", "announced"},
     {"door", "door_key", "installer", "cli"},
 ]
 

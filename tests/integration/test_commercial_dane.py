@@ -1,0 +1,45 @@
+"""A commercial certificate that brings another key, on a host whose present key has TLSA records in the DNS."""
+
+from __future__ import annotations
+
+from tests.integration import view
+from tests.integration.test_commercial import AUTHORITY, HOME, TREES, csr, digest, everywhere, install, mailed
+from tests.lab import names as name_servers
+
+
+def test_a_key_whose_records_are_in_the_dns_waits_for_those_of_the_next(mailhost):
+    name, host = "mail.secure.test", "mail.secure.test-external"
+
+    def made(stem):
+        return AUTHORITY.answer(view.read(f"{HOME}/{host}/{stem}.csr"))
+
+    csr(mailhost, name)
+    first = made("2026")
+    install(mailhost, *mailed(first), "--resolver", name_servers.CACHE)
+    csr(mailhost, name, "--new-key")
+    second = made("2026-2")
+    options, keys = mailed(second), [f"3 1 1 {view.bundles.spki_of(one.cert)}" for one in (first, second)]
+    with name_servers.run("knot") as servers:
+        owner = f"_993._tcp.{name}."
+        servers.replace("secure.test", {"_dane": [], "_993._tcp.mail": keys[:1]})
+        servers.catch_up()
+        before, served = mailhost.snapshot(*TREES), view.leaves(mailhost)
+        result = install(mailhost, *options, check=False)
+        assert result.code == 3
+        assert f"does not have the record 3 1 1 of the next key for {owner} Nothing was changed." in result.stderr
+        assert f"{owner} 3600 IN TLSA {keys[1]}\n" in result.stdout
+        assert mailhost.snapshot(*TREES) == before
+        assert view.leaves(mailhost) == served
+        servers.replace("secure.test", {"_993._tcp.mail": keys})
+        servers.catch_up()
+        servers.flush()
+        result = install(mailhost, *options)
+        assert "The TLSA records of both keys are in the DNS." in result.stdout
+        assert everywhere(mailhost) == digest(second)
+        # Back to the other one, against all advice.
+        servers.replace("secure.test", {"_993._tcp.mail": keys[1:]})
+        servers.catch_up()
+        servers.flush()
+        assert install(mailhost, *mailed(first), check=False).code == 3
+        install(mailhost, *mailed(first), "--now")
+        assert everywhere(mailhost) == digest(first)
