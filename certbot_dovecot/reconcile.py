@@ -30,7 +30,7 @@ from dataclasses import dataclass, replace
 from typing import Callable, Optional
 
 from certbot_dovecot import bundle as bundles
-from certbot_dovecot import files, former, glance, plan, seen, state, store
+from certbot_dovecot import files, former, glance, plan, progress, seen, state, store
 from certbot_dovecot.dane import tlsa
 from certbot_dovecot.files import Edit, Signature
 from certbot_dovecot.former import Former
@@ -55,6 +55,7 @@ class Host:
     :param checkpoint: keeps configuration files for ``certbot rollback``.
     :param notes: what was left out when the servers were looked for.
     :param patience: seconds to wait for another run's lock.
+    :param waiting: told which endpoints are waited for; as for :func:`certbot_dovecot.servers.probe.wait_until`.
     """
 
     servers: tuple[IMailServer, ...]
@@ -63,6 +64,7 @@ class Host:
     checkpoint: Checkpoint
     notes: tuple[str, ...] = ()
     patience: float = files.LOCK_PATIENCE
+    waiting: Callable[[Sequence[Endpoint]], None] = progress.endpoints
 
 
 @dataclass(frozen=True)
@@ -249,7 +251,11 @@ class Deployment:
                 self._reloaded.append(target.server)
                 target.server.reload()
         return probe.wait_until(
-            self._expected(), self.plan.sni, self.plan.job.options.probe_timeout, self.plan.bundle.algorithm
+            self._expected(),
+            self.plan.sni,
+            self.plan.job.options.probe_timeout,
+            self.plan.bundle.algorithm,
+            self.host.waiting,
         )
 
     def _back(self, what: str, where: str, todo: str) -> DeployProblem:

@@ -21,8 +21,9 @@ from dataclasses import dataclass, replace
 from typing import Optional
 
 from certbot_dovecot import bundle as bundles
-from certbot_dovecot import files, former, handover, jobs, ledger, publishing, reconcile, state, store, watch
-from certbot_dovecot.dane import rollover
+from certbot_dovecot import files, former, handover, jobs, ledger, publishing, reconcile, records, state, store, watch
+from certbot_dovecot.dane import rollover, tlsa
+from certbot_dovecot.dane.answers import Key
 from certbot_dovecot.dane.rollover import Standing
 from certbot_dovecot.files import Edit
 from certbot_dovecot.former import Conflict, Former
@@ -72,8 +73,8 @@ def undo(way: Way, name: str, now: bool = False) -> Undone:
             left="Nothing was changed",
             todo="See certbot-dovecot status for what is installed",
         )
-    if pair is not None and not now:
-        _refuse(way, pair)
+    if not now:
+        _refuse(way, served, record, pair)
     host = jobs.host(way.config_dir, record.options, way.run, way.checkpoint)
     place = store.folder(host.home, record.options.store, served)
     with contextlib.ExitStack() as locks:
@@ -190,7 +191,7 @@ class _Undoing:
         for server in running:
             self._reloaded.append(server)
             server.reload()
-        answers = probe.wait_until(expected, None, self.record.options.probe_timeout)
+        answers = probe.wait_until(expected, None, self.record.options.probe_timeout, waiting=self.host.waiting)
         wrong = [answer for answer in answers if answer.digest != expected[answer.endpoint]]
         if wrong:
             what = "not every endpoint serves what its configuration names now: "
@@ -285,18 +286,25 @@ def _quoted(lines: bytes) -> str:
     return f"'{text}'" if text else "nothing"
 
 
-def _refuse(way: Way, pair: Pair) -> None:
+def _refuse(way: Way, name: str, record: state.State, pair: Optional[Pair]) -> None:
     """Nothing, unless records of the key that is served are in the DNS.
 
+    :param name: the lineage that is served.
+    :param pair: None for a certificate from elsewhere, or one that certbot does not know any more.
     :raises Problem: it must not leave the servers yet.
     """
-    if pair.options.dane == "off":
+    chosen, path = record.options, store.folder(way.home, record.options.store, name).cert(record.stem)
+    if chosen.dane == "off" or not record.servers or not os.path.exists(path):
         return
-    seen = watch.look(way, pair, note=False)
-    name, key = pair.serving.lineage.name, pair.serving.key()
-    standing = {one.place: rollover.standing(one, key) for one in seen.survey.owners if one.name in seen.ports}
+    leaf = bundles.leaf_of(files.read(path), path)
+    names, key = bundles.names_of(leaf), Key(*bundles.digests_of(leaf))
+    hosts, _ = watch.hosts_of(way, chosen, names)
+    ports = records.served(*records.ask(chosen, names, way.run), {key.sha256})
+    said = way.ask(chosen, sorted({record.owner for record in tlsa.records(hosts, ports)}))
+    ttl = max([3600, *(seen.ttl for owner in said.owners for seen in owner.seen)])
+    standing = {owner.place: rollover.standing(owner, key) for owner in said.owners}
+    known = pair.ledger.evidence if pair else None
     matching = [place for place, what in standing.items() if what in (Standing.MATCH, Standing.PARTLY)]
-    known = pair.ledger.evidence
     doubtful = [place for place, what in standing.items() if what is Standing.DOUBT] if known and known.stood else []
     if matching or doubtful:
         has = "has" if matching else "may have"
@@ -306,7 +314,7 @@ def _refuse(way: Way, pair: Pair) -> None:
             where=name,
             left="Nothing was changed",
             todo="Publish the records of what will be served beside those of this key, wait until caches have them "
-            f"({max(seen.ttl, 3600)} s), then run certbot-dovecot undo {name} --now, and remove the old records",
+            f"({ttl} s), then run certbot-dovecot undo {name} --now, and remove the old records",
         )
 
 

@@ -20,7 +20,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from typing import Callable, Optional
 
-from certbot_dovecot import files, jobs, ledger, pairs, records, rotation, store
+from certbot_dovecot import files, jobs, ledger, pairs, progress, records, rotation, store
 from certbot_dovecot.commands import Runner
 from certbot_dovecot.dane import publish, rollover, tlsa
 from certbot_dovecot.dane.answers import Key, Survey
@@ -106,7 +106,8 @@ def ask_dns(chosen: Options, owners: Sequence[str]) -> Survey:
             left="The DNS was not asked, and the key stays",
             todo="Give it as ADDRESS, ADDRESS:PORT or [ADDRESS]:PORT",
         ) from exc
-    return survey.make(owners, by, jobs.now, survey.routes_ipv6())
+    with progress.waiting("Asking every name server for the TLSA records"):
+        return survey.make(owners, by, jobs.now, survey.routes_ipv6())
 
 
 def look(way: Way, pair: Pair, wanted: bool = False, note: bool = True) -> Look:

@@ -7,6 +7,7 @@ import datetime
 from dataclasses import replace
 from typing import Optional
 
+from certbot_dovecot import progress
 from certbot_dovecot.cli import common, screen
 from certbot_dovecot.problems import Problem
 
@@ -40,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
     from certbot_dovecot import files, health, show, status
 
     try:
-        with screen.waiting("Asking the endpoints" + (" and the DNS" if args.dns else "")):
+        with progress.waiting("Asking the endpoints" + (" and the DNS" if args.dns else "")):
             seen = status.make(common.way_of(common.config_dir_of(args)), args.lineage, args.all, args.dns)
     except Problem as problem:
         if not args.nagios:

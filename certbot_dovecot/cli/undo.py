@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from certbot_dovecot.cli import common, screen
+from certbot_dovecot import progress
+from certbot_dovecot.cli import common
 
 
 def add(commands: common.Commands) -> None:
@@ -27,7 +28,7 @@ def run(args: argparse.Namespace) -> int:
     from certbot_dovecot import undo
 
     way = common.way_of(common.config_dir_of(args))
-    with screen.waiting("Putting the configuration back, and asking every endpoint"):
+    with progress.waiting("Putting the configuration back, and asking every endpoint"):
         done = undo.undo(way, args.name, args.now)
     for path in done.paths:
         print(f"Put back: {path}")

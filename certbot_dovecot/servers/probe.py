@@ -150,7 +150,11 @@ def ask_each(questions: Sequence[Question], seconds: float) -> tuple[Answer, ...
 
 
 def wait_until(
-    expected: Mapping[Endpoint, str], sni: Optional[str], seconds: float, algorithm: Optional[str] = None
+    expected: Mapping[Endpoint, str],
+    sni: Optional[str],
+    seconds: float,
+    algorithm: Optional[str] = None,
+    waiting: Callable[[Sequence[Endpoint]], None] = lambda left: None,
 ) -> tuple[Answer, ...]:
     """Ask all endpoints at the same time, and again those that do not serve what is expected, until they do.
 
@@ -158,6 +162,7 @@ def wait_until(
 
     :param expected: SHA-256 of the leaf, hex, of each endpoint.
     :param seconds: deadline for all of it.
+    :param waiting: told every second which endpoints are waited for, and at the end that there are none, if it was told.
     :returns: the last answer of each, in the order of ``expected``; compare :attr:`Answer.digest`.
     """
     deadline = time.monotonic() + seconds
@@ -176,11 +181,18 @@ def wait_until(
             time.sleep(pause)
             pause = min(2 * pause, longest)
 
-    return _each(tuple(expected), watch)
+    return _each(tuple(expected), watch, waiting)
 
 
-def _each(asked: Sequence[_Asked], look: Callable[[_Asked], Answer]) -> tuple[Answer, ...]:
-    """``look`` at every one in threads; every look ends by itself, by its deadline."""
+def _each(
+    asked: Sequence[_Asked],
+    look: Callable[[_Asked], Answer],
+    waiting: Callable[[Sequence[_Asked]], None] = lambda left: None,
+) -> tuple[Answer, ...]:
+    """``look`` at every one in threads; every look ends by itself, by its deadline.
+
+    :param waiting: as for :func:`wait_until`.
+    """
     todo: queue.SimpleQueue[int] = queue.SimpleQueue()
     for number in range(len(asked)):
         todo.put(number)
@@ -196,8 +208,16 @@ def _each(asked: Sequence[_Asked], look: Callable[[_Asked], Answer]) -> tuple[An
     threads = [threading.Thread(target=work, daemon=True) for _ in range(min(THREADS, len(asked)))]
     for thread in threads:
         thread.start()
+    told = False
     for thread in threads:
-        thread.join()
+        while True:
+            thread.join(1)
+            if not thread.is_alive():
+                break
+            waiting([one for number, one in enumerate(asked) if number not in answers])
+            told = True
+    if told:
+        waiting([])
     return tuple(answers[number] for number in range(len(asked)))
 
 

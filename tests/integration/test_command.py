@@ -28,7 +28,7 @@ def test_help_tells_the_exit_codes(mailhost):
     result = command(mailhost, "--help")
     assert result.code == 0
     codes = (
-        "0 done, 1 a problem (told on stderr), 2 plan shows changes, 3 a rollover is not safe yet, 4 status or doctor found "
+        "0 done, 1 a problem (told on stderr), 2 plan shows changes, 3 another key is not safe yet, 4 status or doctor found "
         "something, 64 wrong usage"
     )
     assert codes in " ".join(result.stdout.split())
