@@ -260,7 +260,7 @@ def _check_leaf(leaf: x509.Certificate, now: datetime.datetime, path: str) -> Pu
 def _check_chain(leaf: x509.Certificate, chain: list[x509.Certificate], path: str) -> None:
     child, label = leaf, "the server's certificate"
     for number, parent in enumerate(chain, 1):
-        if not _issued(child, parent):
+        if not issued(child, parent):
             raise BundleProblem(
                 f"certificate {number} of the chain ({parent.subject.rfc4514_string()}) did not issue {label}, "
                 f"whose issuer is {child.issuer.rfc4514_string()}",
@@ -270,7 +270,7 @@ def _check_chain(leaf: x509.Certificate, chain: list[x509.Certificate], path: st
         child, label = parent, f"certificate {number} of the chain"
 
 
-def _issued(child: x509.Certificate, parent: x509.Certificate) -> bool:
+def issued(child: x509.Certificate, parent: x509.Certificate) -> bool:
     """Whether ``parent`` signed ``child``; by name alone for a signature algorithm that this library version cannot check."""
     if child.issuer != parent.subject:
         return False

@@ -19,11 +19,11 @@ from collections.abc import Sequence
 from typing import NoReturn, Optional
 
 import certbot_dovecot
-from certbot_dovecot.cli import deploy, plan, rollover, standby, tlsa
+from certbot_dovecot.cli import deploy, doctor, plan, rollover, standby, tlsa
 from certbot_dovecot.problems import Problem
 
 #: In the order of ``--help``.
-ROOMS = (plan, tlsa, deploy, standby, rollover)
+ROOMS = (plan, tlsa, deploy, standby, rollover, doctor)
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:

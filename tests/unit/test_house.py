@@ -19,8 +19,9 @@ from certbot_dovecot.servers.postfix import Postfix
 ROOT = pathlib.Path(certbot_dovecot.__file__).parent
 FLOORS = [
     {"problems", "commands", "files", "bundle", "servers", "dane"},
-    {"rotation", "store", "state", "transaction", "lineages", "plan", "glance", "ledger", "pairs", "seen"},
+    {"rotation", "store", "state", "transaction", "lineages", "plan", "glance", "ledger", "pairs", "seen", "checks"},
     {"reconcile", "summary", "hook", "jobs", "orphans", "records", "preview", "watch", "publishing", "handover", "standby"},
+    {"surroundings", "doctor"},
     {"door", "door_key", "installer", "cli"},
 ]
 
