@@ -94,7 +94,7 @@ class _Gathering:
         self._look_at_servers([one.options for one in held] or [replace(Options(), **self.said)])
         held = self._with_dns(held)
         cli_ini = os.path.join(config_dir, "cli.ini")
-        views = [view for _, view in Facts(now, dovecot=tuple(self.dovecot), postfix=tuple(self.postfix)).views]
+        views = [*(one.view for one in self.dovecot), *(one.view for one in self.postfix)]
         named = list(dict.fromkeys(pair for view in views for pair in view.pairs))
         folders = {store.folder(home, one.options.store, name).path: name for name, one in records.items() if one}
         facts = Facts(
@@ -130,7 +130,7 @@ class _Gathering:
     def _note(self, problem: Problem, lineage: str = "") -> None:
         todo = problem.todo or "Mend it; the messages of its own tools say more"
         found = Finding("configuration", Severity.ERROR, problem.what, problem.where, todo, lineage)
-        if found not in self.broken:
+        if not any((one.what, one.where) == (found.what, found.where) for one in self.broken):
             self.broken.append(found)
 
     def _with_partners(self, names: list[str]) -> list[str]:
@@ -362,6 +362,9 @@ def _try(facts: Facts) -> tuple[Tried, ...]:
     def ask(one: tuple[str, contract.Endpoint, str]) -> Tried:
         server, endpoint, old = one
         ecdsa = probe.ask_as_old(endpoint, None, SECONDS, "ecdsa")
+        if ecdsa.disagreed and not (plain := probe.ask(endpoint, None, SECONDS)).leaf:
+            # Nobody is served there, so that it is not for the cipher.
+            ecdsa = replace(plain, disagreed=False)
         return Tried(server, ecdsa, probe.ask_as_old(endpoint, None, SECONDS, "rsa") if old and ecdsa.leaf else None, old)
 
     if not todo:

@@ -49,7 +49,10 @@ def _no_timers(facts: Facts) -> str:
 
 
 def _no_survey(facts: Facts) -> str:
-    asked = any(held.survey for held in facts.held)
+    asked = [held.survey for held in facts.held if held.survey]
+    silent = next((owner.name for survey in asked for owner in survey.owners if not owner.seen), "")
+    if asked and silent:
+        return f"the name servers of {silent} could not be asked"
     return _nothing_held(facts) or ("" if asked else "the DNS was not asked yet; --dns asks it now")
 
 
@@ -120,7 +123,7 @@ def examine(facts: Facts) -> Diagnosis:
     clean, blind = [], {}
     order = list(Severity)
     for check in ALL:
-        mine = sorted(check.judge(facts), key=lambda finding: order.index(finding.severity))
+        mine = sorted(dict.fromkeys(check.judge(facts)), key=lambda finding: order.index(finding.severity))
         found += mine
         reason = check.blind(facts)
         if reason:

@@ -64,18 +64,18 @@ def judge_chain(
     early = next((one for one in served[1:] if bundles.validity(one)[1] < end), None)
     if early is not None and not _anchored(served[: served.index(early)], roots):
         what = f"the intermediate {_subject(early)} ends on {bundles.validity(early)[1]:%Y-%m-%d}, before the certificate does"
-        yield Severity.WARNING, what, "Renew: certbot renew --force-renewal --cert-name NAME; or ask the CA for a newer one"
+        yield Severity.WARNING, what, "Renew it (certbot renew --force-renewal), or ask the CA for a newer intermediate"
     if len(served) > 1 and served[-1].issuer == served[-1].subject:
         what = f"the root {_subject(served[-1])} is sent along, which no client needs: it has it, or does not trust this one"
         yield Severity.NOTE, what, "Leave the root out of the chain"
     if roots is None or _anchored(served, roots):
         return
-    if any(word in f"{source} {_issuer(served[-1])}".lower() for word in _TESTS):
-        what = f"it is from a CA for tests ({_issuer(served[-1])}), which no mail client trusts"
-        yield Severity.WARNING, what, "Get one from the CA itself: certbot without --staging, --test-cert and --server"
-    elif len(served) == 1:
+    if len(served) == 1:
         what = f"the intermediate certificates are missing: {_issuer(served[0])}, its issuer, is no CA that this system trusts"
         yield Severity.WARNING, what, "Put the CA's intermediates behind it (--chain-path, or the bundle that the CA mails)"
+    elif any(word in f"{source} {_issuer(served[-1])}".lower() for word in _TESTS):
+        what = f"it is from a CA for tests ({_issuer(served[-1])}), which no mail client trusts"
+        yield Severity.WARNING, what, "Get one from the CA itself: certbot without --staging, --test-cert and --server"
     else:
         what = f"it leads to {_issuer(served[-1])}, which this system does not trust, nor do clients that trust the same CAs"
         yield Severity.NOTE, what, "If that CA is your own, have every client trust it; else get a certificate from another CA"
@@ -166,6 +166,9 @@ def sni_names(known: Facts) -> Iterator[Finding]:
     for server, view in known.views:
         for name, pair in view.by_name:
             pem, pattern = known.pems.get(pair.cert), f"*{name}" if name.startswith(".") else name
+            if "*" in pattern.removeprefix("*."):
+                # No certificate has such a name, and what the admin means by it cannot be told.
+                continue
             if pem is not None and pem.certificates and not pem.covers(pattern):
                 what = f"{server} serves {pem.path} to clients that ask for {pattern}, and it is not for that name"
                 todo = f"Get one that is: certbot --installer dovecot -d {pattern}; or take the name out"

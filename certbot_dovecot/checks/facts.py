@@ -318,7 +318,7 @@ class Facts:
 
 def place_of(path: str, text: str, name: str) -> str:
     """``file:line`` of the last line that sets ``name``; the file alone if none does."""
-    lines = [number for number, line in enumerate(text.splitlines(), 1) if re.match(rf"{re.escape(name)}\s*=", line)]
+    lines = [number for number, line in enumerate(text.splitlines(), 1) if re.match(rf"\s*{re.escape(name)}\s*(?:=|$)", line)]
     return f"{path}:{lines[-1]}" if lines else path
 
 

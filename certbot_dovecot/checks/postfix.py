@@ -53,9 +53,9 @@ def _shadowed(one: PostfixFacts, part: Part, name: str, lineage: str) -> Finding
         "shadow",
         Severity.WARNING,
         f"{name} wins over the certificate that the service {entry.name} at {one.master}:{entry.line} names: {whom} get "
-        "another one, which is not renewed with this lineage",
+        "another one, and the next renewal takes that for your wish and leaves the service alone",
         where,
-        f"certbot-dovecot deploy {lineage}, which clears it for that service alone; or take it out",
+        f"certbot install --cert-name {lineage} --installer dovecot, which clears it for that service alone; or take it out",
         lineage,
     )
 
@@ -69,7 +69,8 @@ def left_behind(facts: Facts) -> Iterator[Finding]:
             path = next((path for path in value.replace(",", " ").split() if facts.owner_of(path)), "")
             if path:
                 yield _left(facts, one, f"{name} = {path}", path, f"{one.main_cf}:{line}")
-        ours = {part.entry.line for service in one.chosen for part in service.parts}
+        same = [other for other in facts.postfix if other.root == one.root]
+        ours = {part.entry.line for other in same for service in other.chosen for part in service.parts}
         for entry in one.entries:
             if entry.line in ours:
                 continue
