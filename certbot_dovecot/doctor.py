@@ -96,7 +96,8 @@ class _Gathering:
         cli_ini = os.path.join(config_dir, "cli.ini")
         views = [*(one.view for one in self.dovecot), *(one.view for one in self.postfix)]
         named = list(dict.fromkeys(pair for view in views for pair in view.pairs))
-        folders = {store.folder(home, one.options.store, name).path: name for name, one in records.items() if one}
+        said = self.said.get("store")
+        folders = {store.folder(home, said or one.options.store, name).path: name for name, one in records.items() if one}
         facts = Facts(
             now=now,
             config_dir=config_dir,

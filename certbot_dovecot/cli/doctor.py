@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from certbot_dovecot.cli import common
@@ -52,7 +53,11 @@ def run(args: argparse.Namespace) -> int:
             print(line, file=sys.stderr)
     else:
         colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
-        print("\n\n".join([*(paragraph(finding, colour) for finding in found.findings), "\n".join(summary(found))]))
+        paragraphs = [paragraph(same, colour) for same in alike(found.findings)]
+        text = "\n\n".join([*paragraphs, "\n".join(summary(found))])
+        # Names of CAs and files may have letters that this terminal has not.
+        encoding = sys.stdout.encoding or "utf-8"
+        print(text.encode(encoding, "backslashreplace").decode(encoding))
     return 4 if found.findings else 0
 
 
@@ -63,13 +68,28 @@ def as_json(finding: Finding) -> dict[str, str]:
     return {**made, "severity": finding.severity.value, **lineage}
 
 
-def paragraph(finding: Finding, colour: bool) -> str:
-    """A headline, and the remedy indented."""
-    word = finding.severity.value
+def alike(findings: Sequence[Finding]) -> list[list[Finding]]:
+    """Findings that differ in nothing but the lineage and the place, together: a hundred lineages may have one fault."""
+    groups: dict[tuple[str, ...], list[Finding]] = {}
+    for finding in findings:
+        groups.setdefault((finding.check, finding.severity.value, finding.what, finding.todo), []).append(finding)
+    return list(groups.values())
+
+
+def paragraph(same: Sequence[Finding], colour: bool) -> str:
+    """A headline, and the remedy indented.
+
+    :param same: findings that are alike.
+    """
+    finding, word = same[0], same[0].severity.value
     head = f"\x1b[{_COLOURS[word]};1m{word.upper()}\x1b[0m" if colour else word.upper()
-    about = f"{finding.lineage}: " if finding.lineage else ""
-    where = f" ({finding.where})" if finding.where else ""
-    return f"{head}  {finding.check}: {about}{finding.what}{where}\n    {finding.todo}."
+    lineages, places = ([*dict.fromkeys(filter(None, all_of))] for all_of in zip(*((one.lineage, one.where) for one in same)))
+    about, where = _few(lineages), _few(places)
+    return f"{head}  {finding.check}: {about and f'{about}: '}{finding.what}{where and f' ({where})'}\n    {finding.todo}."
+
+
+def _few(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 def summary(found: Diagnosis) -> list[str]:

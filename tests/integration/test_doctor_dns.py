@@ -7,7 +7,7 @@ import json
 import pytest
 
 from tests.integration import view
-from tests.integration.test_doctor import WATCHED, findings, remedy, restored, trust
+from tests.integration.sound import WATCHED, findings, remedy, restored, trust
 from tests.lab import names as name_servers
 
 NAME = "mail.secure.test"

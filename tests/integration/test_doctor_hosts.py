@@ -10,7 +10,7 @@ from certbot_dovecot import bundle as bundles
 from certbot_dovecot.servers import sni_map
 from certbot_dovecot.servers.contract import Pair
 from tests.integration import view
-from tests.integration.test_doctor import CONF, LOCAL, MAIN, WATCHED, checks, doctor, findings, only, trust
+from tests.integration.sound import CONF, LOCAL, MAIN, WATCHED, checks, doctor, findings, only, trust
 from tests.integration.test_install import INSTALL, NAME, STORE
 
 

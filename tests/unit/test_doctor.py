@@ -8,6 +8,7 @@ import json
 import os
 import pathlib
 import tempfile
+from dataclasses import replace
 
 import pytest
 
@@ -171,10 +172,18 @@ SECOND = Finding("double-setting", Severity.NOTE, "a twice", "", "Take one out")
 
 
 def test_a_paragraph():
-    assert cli.paragraph(FIRST, False) == (
+    assert cli.paragraph([FIRST], False) == (
         "WARNING  shadow: mail.example.test: x wins (/etc/postfix/main.cf:3)\n    Take it out."
     )
-    assert cli.paragraph(SECOND, True) == "\x1b[36;1mNOTE\x1b[0m  double-setting: a twice\n    Take one out."
+    assert cli.paragraph([SECOND], True) == "\x1b[36;1mNOTE\x1b[0m  double-setting: a twice\n    Take one out."
+
+
+def test_what_many_lineages_have_in_common_is_told_once():
+    many = [replace(FIRST, lineage=f"n{number}", where=f"/n{number}") for number in range(5)]
+    assert [len(same) for same in cli.alike([SECOND, *many, FIRST, replace(FIRST, todo="Leave it")])] == [1, 6, 1]
+    assert cli.paragraph(many, False) == (
+        "WARNING  shadow: n0, n1, n2 and 2 more: x wins (/n0, /n1, /n2 and 2 more)\n    Take it out."
+    )
 
 
 def test_the_last_lines():
@@ -222,6 +231,14 @@ def test_json(monkeypatch, tmp_path, capsys):
     }
     assert "lineage" not in second
     assert err == "Could not be told: timer (no systemctl).\n"
+
+
+def test_a_terminal_without_the_letters(monkeypatch, tmp_path):
+    monkeypatch.setattr(doctor, "examine", lambda *args: Diagnosis((replace(FIRST, what="O=Société"),), (), {}))
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr("sys.stdout", out := io.TextIOWrapper(io.BytesIO(), encoding="ascii", write_through=True))
+    assert main(["doctor", "--config-dir", str(tmp_path)]) == 4
+    assert rb"O=Soci\xe9t\xe9" in out.buffer.getvalue()
 
 
 def test_only_root_can_tell_what_is_missing(monkeypatch, capsys):
