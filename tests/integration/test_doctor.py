@@ -93,15 +93,18 @@ def test_nothing_is_found_or_written_where_all_is_in_order(unwritten):
 
 
 def test_where_no_file_system_can_be_written(unwritten):
-    script = """\
-while read -r _ _ _ _ mount _; do mount -o remount,bind,ro "$mount" 2>/dev/null; done </proc/self/mountinfo
-touch /tmp/x /etc/letsencrypt/x /var/log/x /run/x /dev/shm/x 2>/dev/null && exit 99
+    """But for /tmp where Dovecot is 2.4, whose own doveconf writes there."""
+    temporary = "/tmp" if view.dovecot_version() >= (2, 4) else ""
+    script = f"""\
+while read -r _ _ _ _ mount _; do
+    [ "$mount" = "{temporary}" ] || mount -o remount,bind,ro "$mount" 2>/dev/null
+done </proc/self/mountinfo
+touch /etc/letsencrypt/x /etc/dovecot/x /etc/postfix/x /var/log/x /run/x /dev/shm/x 2>/dev/null && exit 99
 SSL_CERT_FILE=/run/lab/trusted.pem exec certbot-dovecot doctor
 """
     result = unwritten.run("unshare", "--mount", "--propagation", "private", "sh", "-c", script, check=False)
+    assert result.stdout.startswith("Nothing found."), result.stdout
     assert (result.code, result.stderr) == (0, "")
-    assert result.stdout.startswith("Nothing found.")
-    assert not any(os.path.exists(f"{place}/x") for place in ("/tmp", "/etc/letsencrypt", "/var/log", "/run", "/dev/shm"))
 
 
 def test_it_works_while_certbots_locks_are_held(host):
