@@ -96,6 +96,7 @@ def test_where_no_file_system_can_be_written(unwritten):
     """But for /tmp where Dovecot is 2.4, whose own doveconf writes there."""
     temporary = "/tmp" if view.dovecot_version() >= (2, 4) else ""
     script = f"""\
+mount --bind /tmp /tmp
 while read -r _ _ _ _ mount _; do
     [ "$mount" = "{temporary}" ] || mount -o remount,bind,ro "$mount" 2>/dev/null
 done </proc/self/mountinfo
