@@ -15,7 +15,7 @@ import subprocess
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Callable, Optional
+from typing import IO, Callable, Optional
 
 from certbot_dovecot.problems import NotInstalled, ServerProblem
 
@@ -72,7 +72,7 @@ def run(command: Command) -> Result:
     :raises ServerProblem: it cannot be started, or took longer than its limit.
     """
     env = dict(os.environ, PATH=search_path(), LC_ALL="C")
-    with tempfile.TemporaryFile() as err, tempfile.TemporaryFile() as out:
+    with _scratch() as err, _scratch() as out:
         try:
             process = subprocess.Popen(
                 list(command.argv),
@@ -103,6 +103,14 @@ def run(command: Command) -> Result:
         out.seek(0)
         err.seek(0)
         return Result(process.returncode, printed if command.reads else out.read(), err.read())
+
+
+def _scratch() -> IO[bytes]:
+    """A file that is gone when it is closed; in memory where no file system can be written."""
+    try:
+        return tempfile.TemporaryFile()
+    except OSError:
+        return os.fdopen(os.memfd_create("certbot-dovecot"), "w+b")
 
 
 def _wait(process: subprocess.Popen[bytes], seconds: float) -> bytes:

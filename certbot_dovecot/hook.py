@@ -11,6 +11,7 @@ The script is written once and never changed if it is there; an admin may edit o
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import shutil
 import sys
@@ -46,6 +47,15 @@ if [ ! -x "$command" ]; then
 fi
 exec "$command" deploy
 """.encode()
+
+
+def command_of(text: str) -> str:
+    """The command that a hook of ours calls; empty if it is not of ours."""
+    match = re.search(r"(?m)^command=(.*)$", text)
+    try:
+        return next(iter(shlex.split(match.group(1))), "") if match else ""
+    except ValueError:
+        return ""
 
 
 def _command() -> str:

@@ -117,13 +117,9 @@ def look(way: Way, pair: Pair, wanted: bool = False, note: bool = True) -> Look:
     :param note: whether to take a note; without, nothing is written.
     :raises Problem: as the module says.
     """
-    chosen, names = pair.options, sorted(pair.serving.lineage.names())
     signature = files.sign(_watched(way.home, pair))
-    hosts, unknown = hosts_of(way, chosen, names)
-    ports = {f"_{port}._tcp.{host}.": port for port in _ports(way, pair, names) for host in hosts}
-    # Also where we put records for a port that is not ours any more.
-    guarded = frozenset([*(f"_25._tcp.{host}." for host in hosts), *(name for name, _ in pair.ledger.ours)]) - ports.keys()
-    said = way.ask(chosen, [*ports, *sorted(guarded)])
+    ports, guarded, unknown = owners(way, pair)
+    said = way.ask(pair.options, [*ports, *sorted(guarded)])
     targets = {owner.place for owner in said.owners if owner.name in ports}
     said = replace(said, owners=tuple(owner for owner in said.owners if owner.name in ports or owner.name not in targets))
     current, following = pair.serving.key(), pair.following()
@@ -134,6 +130,20 @@ def look(way: Way, pair: Pair, wanted: bool = False, note: bool = True) -> Look:
     if unknown and step.kind is not Kind.KEEP:
         step = Step(Kind.KEEP, f"no host is known that {unknown} stands for (Postfix's myhostname, or this host's own name)")
     return Look(pair, said, step, ports)
+
+
+def owners(way: Way, pair: Pair) -> tuple[dict[str, int], frozenset[str], str]:
+    """The owner names that the DNS is to be asked for; nothing is asked or written.
+
+    :returns: owner name to port, of the ports that are ours; the guarded ones; a wildcard that no host is known for, or empty.
+    :raises Problem: as the module says.
+    """
+    names = sorted(pair.serving.lineage.names())
+    hosts, unknown = hosts_of(way, pair.options, names)
+    ports = {f"_{port}._tcp.{host}.": port for port in _ports(way, pair, names) for host in hosts}
+    # Also where we put records for a port that is not ours any more.
+    guarded = frozenset([*(f"_25._tcp.{host}." for host in hosts), *(name for name, _ in pair.ledger.ours)]) - ports.keys()
+    return ports, guarded, unknown
 
 
 def judge(pair: Pair, relevant: Survey, now: datetime.datetime, wanted: bool, guarded: AbstractSet[str]) -> Step:

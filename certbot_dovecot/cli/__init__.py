@@ -20,11 +20,11 @@ from collections.abc import Sequence
 from typing import NoReturn, Optional
 
 import certbot_dovecot
-from certbot_dovecot.cli import csr, deploy, install_cert, plan, rollover, standby, status, tlsa, undo
+from certbot_dovecot.cli import csr, deploy, doctor, install_cert, plan, rollover, standby, status, tlsa, undo
 from certbot_dovecot.problems import Problem
 
 #: In the order of ``--help``.
-ROOMS = (status, plan, tlsa, csr, install_cert, deploy, standby, rollover, undo)
+ROOMS = (status, doctor, plan, undo, tlsa, standby, rollover, csr, install_cert, deploy)
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:

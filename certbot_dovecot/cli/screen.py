@@ -7,7 +7,7 @@ import sys
 
 from certbot_dovecot import progress
 
-_COLOURS = {"OK": "32", "NOTE": "36", "WARNING": "33", "UNKNOWN": "35", "CRITICAL": "31"}
+_COLOURS = {"OK": "32", "NOTE": "36", "WARNING": "33", "UNKNOWN": "35", "ERROR": "31", "CRITICAL": "31"}
 
 
 def painted(word: str, text: str) -> str:

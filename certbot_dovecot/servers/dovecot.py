@@ -85,6 +85,11 @@ class Dovecot:
         """The fully qualified names of local_name scopes."""
         return tuple(sorted(name for name in self._look().effective.names if "." in name and "*" not in name))
 
+    def known(self) -> tuple[Tree, Effective]:
+        """What a look is worked out from: the files, and what ``doveconf`` says."""
+        found = self._look()
+        return found.tree, found.effective
+
     def plan(self, claim: Claim) -> Planned:
         """See the contract."""
         known = _memory.get(self.main)

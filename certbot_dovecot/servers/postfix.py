@@ -120,6 +120,12 @@ class Postfix:
         name = self._look().name.lower()
         return (name,) if "." in name else ()
 
+    def known(self) -> tuple[bytes, tuple[Entry, ...], Main, tuple[Service, ...]]:
+        """What a look is worked out from: master.cf, its entries, what main.cf says, and the services that are ours to edit."""
+        data = files.read(self.master)
+        entries, main = master_cf.parse(data, self.master), self._main()
+        return data, entries, main, tuple(self._chosen(entries, main))
+
     def plan(self, claim: Claim) -> Planned:
         """See the contract: our table of names before the master.cf that may name it."""
         data = files.read(self.master)

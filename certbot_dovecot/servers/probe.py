@@ -60,11 +60,13 @@ class Answer:
 
     :param leaf: the certificate it served, DER; None if it served none.
     :param error: why not, in plain words; empty if it did.
+    :param disagreed: whether TLS was begun and not agreed upon.
     """
 
     endpoint: Endpoint
     leaf: Optional[bytes] = None
     error: str = ""
+    disagreed: bool = False
 
     @property
     def digest(self) -> str:
@@ -126,6 +128,18 @@ def ask(endpoint: Endpoint, sni: Optional[str], seconds: float, algorithm: Optio
         TLS 1.2; a server that agrees to none of it is asked once more as any client would.
     """
     return _ask(endpoint, sni, time.monotonic() + seconds, algorithm)
+
+
+def ask_as_old(endpoint: Endpoint, sni: Optional[str], seconds: float, algorithm: str) -> Answer:
+    """Ask ``endpoint`` as a client that knows TLS 1.2 at most, and certificates of one algorithm only.
+
+    :param algorithm: ``rsa`` or ``ecdsa``.
+    :returns: an answer of :attr:`Answer.disagreed` if such a client is turned away.
+    """
+    try:
+        return Answer(endpoint, _leaf(endpoint, sni, time.monotonic() + seconds, algorithm))
+    except (_Refused, OSError, ValueError) as exc:
+        return _failed(endpoint, sni, exc)
 
 
 def ask_all(
@@ -229,18 +243,23 @@ def _ask(endpoint: Endpoint, sni: Optional[str], deadline: float, algorithm: Opt
             if algorithm is None:
                 raise
             return Answer(endpoint, _leaf(endpoint, sni, deadline, None))
-    except _Refused as exc:
-        return Answer(endpoint, error=str(exc))
-    except ConnectionRefusedError:
+    except (_Refused, OSError, ValueError) as exc:
+        return _failed(endpoint, sni, exc)
+
+
+def _failed(endpoint: Endpoint, sni: Optional[str], exc: Exception) -> Answer:
+    """What went wrong, in plain words."""
+    if isinstance(exc, ConnectionRefusedError):
         return Answer(endpoint, error="connection refused")
-    except (ConnectionResetError, BrokenPipeError):
+    if isinstance(exc, (ConnectionResetError, BrokenPipeError)):
         return Answer(endpoint, error="closed the connection")
-    except socket.timeout:
+    if isinstance(exc, socket.timeout):
         return Answer(endpoint, error="timed out")
-    except OSError as exc:
+    if isinstance(exc, OSError):
         return Answer(endpoint, error=exc.strerror or str(exc))
-    except ValueError as exc:
+    if isinstance(exc, ValueError):
         return Answer(endpoint, error=f"cannot be asked for {sni!r}: {exc}")
+    return Answer(endpoint, error=str(exc), disagreed=isinstance(exc, _HandshakeFailed))
 
 
 def _leaf(endpoint: Endpoint, sni: Optional[str], deadline: float, algorithm: Optional[str]) -> bytes:

@@ -85,7 +85,9 @@ def test_the_first_year_and_the_next(mailhost):
     result = install(mailhost, *mailed(made))
     assert everywhere(mailhost) == digest(made)
     assert view.read(f"{STORE}/2026.pem") == made.fullchain_pem
-    assert sorted(os.listdir(STORE)) == ["2026.csr", "2026.key", "2026.pem", "state.json", "tlsa.json", "tlsa.zone"]
+    assert sorted(os.listdir(STORE)) == [
+        "2026.csr", "2026.key", "2026.pem", "former.json", "state.json", "tlsa.json", "tlsa.zone",
+    ]  # fmt: skip
     owners = {line.split()[0] for line in view.read(f"{STORE}/tlsa.zone").decode().splitlines() if spki in line}
     assert owners == {f"_{port}._tcp.{name}." for port in view.tls_ports() for name in NAMES}
     assert f"TLSA data:                 3 1 1 {spki}\n" in result.stdout

@@ -222,6 +222,22 @@ def test_an_algorithm_chooses_the_leaf(listen, ecdsa, rsa_pair):
     assert probe.ask(endpoint(port), None, 5, "ecdsa").leaf == ecdsa[1]
 
 
+def test_an_old_client_is_turned_away_or_not(listen, ecdsa, rsa_pair):
+    one, both = listen(tls(server_context(ecdsa[0]))), listen(tls(server_context(ecdsa[0], rsa_pair[0])))
+    assert probe.ask_as_old(endpoint(one), None, 5, "ecdsa").leaf == ecdsa[1]
+    assert probe.ask_as_old(endpoint(both), None, 5, "rsa").leaf == rsa_pair[1]
+    answer = probe.ask_as_old(endpoint(one), None, 5, "rsa")
+    assert (answer.leaf, answer.disagreed) == (None, True)
+    assert answer.error.startswith("TLS handshake failed")
+    modern = server_context(ecdsa[0])
+    modern.minimum_version = ssl.TLSVersion.TLSv1_3
+    assert probe.ask_as_old(endpoint(listen(tls(modern))), None, 5, "ecdsa").disagreed
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        answer = probe.ask_as_old(endpoint(free.getsockname()[1]), None, 5, "rsa")
+        assert (answer.error, answer.disagreed) == ("connection refused", False)
+
+
 def test_an_algorithm_that_is_not_there_still_gets_an_answer(listen, ecdsa):
     port = listen(tls(server_context(ecdsa[0]), greeting=b"* OK hi\r\n"))
     assert probe.ask(endpoint(port), None, 5, "rsa").leaf == ecdsa[1]

@@ -1,0 +1,118 @@
+"""What in the DNS, and in how it is asked, would hurt later.  Pure; the rules are those of :mod:`certbot_dovecot.dane`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from certbot_dovecot.checks.facts import Facts, Held
+from certbot_dovecot.checks.findings import Finding, Severity
+from certbot_dovecot.dane.answers import Data, Owner, Validity
+
+#: Seconds (rule D10).
+LONGEST_TTL = 3600
+
+
+def tlsa_ttl(facts: Facts) -> Iterator[Finding]:
+    """Records that caches hold for longer than an emergency can bear."""
+    for held in facts.held:
+        long = {}
+        for owner in _owners(held):
+            ttl = max((seen.ttl for seen in owner.seen if seen.records), default=0)
+            if ttl > LONGEST_TTL:
+                long[owner.name] = ttl
+        if long:
+            what = f"{_list(long)} may be held by caches for {max(long.values())} s: so long, after a key is lost, "
+            what += "the old one is still believed" if held.standby else "mail is deferred"
+            todo = f"Set the TTL of the TLSA records to {LONGEST_TTL} or less"
+            yield Finding("tlsa-ttl", Severity.NOTE if held.standby else Severity.WARNING, what, _when(held), todo, held.name)
+
+
+def tlsa_usage(facts: Facts) -> Iterator[Finding]:
+    """Records that go stale when a certificate is renewed or the CA changes its own, or that mail servers do not use."""
+    for held in facts.held:
+        kinds: dict[str, dict[str, Data]] = {}
+        for owner in _owners(held):
+            for data in sorted(owner.published):
+                if data.usage in (0, 1):
+                    kinds.setdefault("pkix", {}).setdefault(owner.name, data)
+                elif data.usage == 2:
+                    kinds.setdefault("ca", {}).setdefault(owner.name, data)
+                elif (data.usage, data.selector) == (3, 0):
+                    kinds.setdefault("leaf", {}).setdefault(owner.name, data)
+        for kind, found in kinds.items():
+            severity, why = _USAGES[kind]
+            record = str(next(iter(found.values())))[:16]
+            what = f"{_list(found)}: a record {record}... {why}"
+            yield Finding("tlsa-usage", severity, what, _when(held), _INSTEAD.format(name=held.name), held.name)
+
+
+_INSTEAD = "Publish 3 1 1 instead (certbot-dovecot tlsa {name} prints it), wait for the TTL, then take this one out"
+_USAGES = {
+    "ca": (Severity.WARNING, "names the CA's certificate, and it changes its intermediates without notice: mail stops then"),
+    "leaf": (Severity.WARNING, "names the certificate itself, which every renewal changes: mail stops then"),
+    "pkix": (Severity.NOTE, "is one that mail servers do not use (RFC 7672 section 3.1.3), and keeps the key from changing"),
+}
+
+
+def resolver(facts: Facts) -> Iterator[Finding]:
+    """DANE without a resolver that can be believed: no key is changed then, for it is never proven to be safe."""
+    told = set()
+    for held in facts.held:
+        if not held.dane:
+            continue
+        said = held.options.resolver
+        wrong = facts.resolvers.get(said, "")
+        if wrong and said not in told:
+            told.add(said)
+            yield Finding(
+                "resolver",
+                Severity.WARNING,
+                f"TLSA records count for {held.name}, and {wrong}: no change of a key is ever proven to be safe, and it stays",
+                f"--dovecot-resolver {said}" if said else "/etc/resolv.conf",
+                "Run a resolver that validates on this host (apt install unbound, dnf install unbound) and name it first in "
+                "/etc/resolv.conf; or give --dovecot-resolver ADDRESS at the next certbot run",
+                held.name,
+            )
+        elif not wrong and held.survey:
+            signed = [one.name for one in held.survey.owners if any(s.signed for s in one.seen)]
+            doubt = {one.name for one in held.survey.owners if one.validity is Validity.INSECURE} & set(signed)
+            if doubt:
+                yield Finding(
+                    "resolver",
+                    Severity.WARNING,
+                    f"{_list(doubt)} is signed, and the resolver does not call it secure: it does not validate, or the zone's "
+                    "DS record is missing; no sender uses these records then, and no change of a key can be proven",
+                    _when(held),
+                    "See delv or https://dnsviz.net for the zone; for the resolver, turn DNSSEC validation on",
+                    held.name,
+                )
+
+
+def reuse_key(facts: Facts) -> Iterator[Finding]:
+    """Renewals that take a new key while records of the present one are published."""
+    for held in facts.held:
+        if not held.dane or held.lineage is None:
+            continue
+        where = held.line("reuse_key")
+        if held.stores_installer:
+            if held.lineage.reuse_key is False or held.options.reuse_key is False:
+                what = "every renewal asks for a new key (--no-reuse-key), while TLSA records keep the present one"
+                todo = f"certbot renew --cert-name {held.name} --force-renewal --reuse-key, once"
+                yield Finding("reuse-key", Severity.NOTE, what, where, todo, held.name)
+        elif not held.lineage.reuse_key:
+            what = "certbot renews it without the installer and with a new key each time, while TLSA records name this one"
+            todo = f"certbot reconfigure --cert-name {held.name} --installer dovecot --reuse-key (certbot 2.3 or later)"
+            yield Finding("reuse-key", Severity.WARNING, what, where, todo, held.name)
+
+
+def _owners(held: Held) -> Sequence[Owner]:
+    return held.survey.owners if held.survey else ()
+
+
+def _when(held: Held) -> str:
+    return f"DNS, {held.survey.at:%Y-%m-%d %H:%M} UTC" if held.survey else ""
+
+
+def _list(names: Iterable[str]) -> str:
+    known = sorted(names)
+    return ", ".join(known[:3]) + (f" and {len(known) - 3} more" if len(known) > 3 else "")
