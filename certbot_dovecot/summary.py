@@ -28,7 +28,7 @@ def text(report: Report) -> str:
         ("TLSA records", plan.place.zone),
     ]
     lines = [f"{label + ':':<27}{value}" for label, value in rows]
-    lines += [f"{'Serving it now:':<27}{line}" for line in _endpoints([answer.endpoint for answer in report.answers])]
+    lines += [f"{'Serving it now:':<27}{line}" for line in endpoints([answer.endpoint for answer in report.answers])]
     lines += report.notes
     if report.new_key:
         lines += ["", new_key(report)]
@@ -61,7 +61,7 @@ def _chain(source: Source) -> Optional[str]:
     return source.chain or source.fullchain
 
 
-def _endpoints(endpoints: Sequence[Endpoint]) -> list[str]:
+def endpoints(endpoints: Sequence[Endpoint]) -> list[str]:
     """One line a server: ``Dovecot imap 143, 993 (127.0.0.1, ::1)``."""
     lines = []
     for server, group in groupby(sorted(endpoints, key=lambda e: (e.server, e.port)), key=lambda e: e.server):

@@ -25,15 +25,15 @@ def add(commands: common.Commands) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Do it; returns the exit code."""
-    from certbot_dovecot import undo
+    from certbot_dovecot import summary, undo
 
     way = common.way_of(common.config_dir_of(args))
     with progress.waiting("Putting the configuration back, and asking every endpoint"):
         done = undo.undo(way, args.name, args.now)
     for path in done.paths:
         print(f"Put back: {path}")
-    for answer in done.answers:
-        print(f"Asked:    {answer.endpoint} serves what its configuration names")
+    for line in summary.endpoints([answer.endpoint for answer in done.answers]):
+        print(f"Asked:    {line}; each serves what its configuration names")
     for note in done.notes:
         print(note)
     if done.paths:
