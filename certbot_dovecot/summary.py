@@ -61,10 +61,10 @@ def _chain(source: Source) -> Optional[str]:
     return source.chain or source.fullchain
 
 
-def endpoints(endpoints: Sequence[Endpoint]) -> list[str]:
+def endpoints(some: Sequence[Endpoint]) -> list[str]:
     """One line a server: ``Dovecot imap 143, 993 (127.0.0.1, ::1)``."""
     lines = []
-    for server, group in groupby(sorted(endpoints, key=lambda e: (e.server, e.port)), key=lambda e: e.server):
+    for server, group in groupby(sorted(some, key=lambda e: (e.server, e.port)), key=lambda e: e.server):
         mine = list(group)
         ports = ", ".join(f"{port} ({protocol})" for port, protocol in sorted({(e.port, e.protocol) for e in mine}))
         lines.append(f"{server} {ports} at {', '.join(sorted({e.address for e in mine}))}")

@@ -55,8 +55,8 @@ def parser() -> argparse.ArgumentParser:
     made = _Parser(
         prog="certbot-dovecot",
         description="The companion of certbot's dovecot installer.",
-        epilog="Exit codes: 0 done, 1 a problem (told on stderr), 2 plan shows changes, 3 another key is not safe yet, 4 status "
-        "or doctor found something, 64 wrong usage.",
+        epilog="Exit codes: 0 done, 1 a problem (told on stderr), 2 plan shows changes, 3 another key is not safe yet, 4 "
+        "status or doctor found something, 64 wrong usage.",
     )
     made.add_argument("--version", action="version", version=f"certbot-dovecot {certbot_dovecot.__version__}")
     commands = made.add_subparsers(dest="command", required=True, metavar="COMMAND")
