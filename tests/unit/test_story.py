@@ -64,7 +64,7 @@ def test_a_page():
         Typed(23, "certbot-dovecot plan", (), 2, "2027-01-25 12:00:00"),
         Typed(24, "certbot renew", (), 0, "2027-01-25 12:00:00"),
         File(26, "/etc/some.ini", "key = value\n"),
-        File(34, "/etc/hidden", "secret\n"),
+        File(32, "/etc/hidden", "secret\n"),
         Event(36, "do", "postfix stop", "2027-01-25 12:00:00"),
         Elsewhere(42, "apt install it", "the tests of the packages"),
         Event(44, "now"),
