@@ -20,11 +20,12 @@ ROOT = pathlib.Path(__file__).parents[2]
 PAGES = sorted(path for path in [ROOT / "README.rst", *(ROOT / "docs").glob("*.rst")] if story.steps(path.read_text()))
 #: What the lab cannot run, and who does.
 ELSEWHERE = {
+    "apt install certbot python3-dnspython python3-pip": "the tests of the wheel",
     "apt install python3-certbot-dovecot": "the tests of the Debian packages",
     "apt purge python3-certbot-dovecot": "the tests of the Debian packages",
     "dnf install python3-certbot-dovecot": "the tests of the RPM package",
-    "python3 -m pip install certbot-dovecot": "the tests of the wheel",
-    "systemctl list-timers certbot.timer": "a host that systemd has booted",
+    "python3 -m pip install --break-system-packages --no-deps certbot-dovecot": "the tests of the wheel",
+    "systemctl list-timers certbot.timer certbot-renew.timer": "a host that systemd has booted",
 }
 ZONE = """\
 $ORIGIN example.test.
@@ -41,8 +42,8 @@ mail IN A 127.0.0.1
 class Play:
     """A page being played on a host."""
 
-    def __init__(self, host, stack: contextlib.ExitStack) -> None:
-        self.host, self.stack = host, stack
+    def __init__(self, lab, stack: contextlib.ExitStack) -> None:
+        self.lab, self.host, self.stack = lab, lab.host, stack
         self.year = datetime.datetime.now(datetime.timezone.utc).year
         self.names = None
 
@@ -77,6 +78,10 @@ class Play:
         self.on_at(story.Event(step.line, "at", f"{datetime.datetime.now(datetime.timezone.utc):%Y-%m-%d %H:%M:%S}"))
 
     def on_at(self, step: story.Event) -> None:
+        then = datetime.datetime.fromisoformat(self.here(step.about)).replace(tzinfo=datetime.timezone.utc)
+        # Whoever dates something has one date: certbot, the CA, and the name server whose signature has one.
+        self.lab.acme.date(then.timestamp())
+        self.stack.callback(self.lab.acme.date, datetime.datetime.now(datetime.timezone.utc).timestamp())
         if self.names:
             self.names.set_clock(self.here(step.about))
 
@@ -100,9 +105,9 @@ class Play:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
-def test_page(mailhost, page):
+def test_page(lab, mailhost, page):
     with contextlib.ExitStack() as stack:
-        play = Play(mailhost, stack)
+        play = Play(lab, stack)
         for step in story.steps(page.read_text()):
             play.step(step)
 
