@@ -10,6 +10,7 @@ import datetime
 import os
 import pathlib
 import re
+import time
 
 import pytest
 
@@ -46,6 +47,7 @@ class Play:
         self.lab, self.host, self.stack = lab, lab.host, stack
         self.year = datetime.datetime.now(datetime.timezone.utc).year
         self.names = None
+        self.then, self.since = datetime.datetime.now(datetime.timezone.utc), time.monotonic()
 
     def here(self, text: str) -> str:
         return story.localized(text, self.year)
@@ -53,7 +55,13 @@ class Play:
     def sh(self, text: str, at: str = "") -> commands.Result:
         """As on a terminal: both outputs as one."""
         script = f"exec 2>&1\ncd /root\n{self.here(text)}"
-        return self.host.run("sh", "-c", script, at=self.here(at) or None, check=False, seconds=200)
+        return self.host.run("sh", "-c", script, at=self.now if at else None, check=False, seconds=200)
+
+    @property
+    def now(self) -> str:
+        """The date of the story, which runs on; a little ahead of the CA's."""
+        then = self.then + datetime.timedelta(seconds=time.monotonic() - self.since + 2)
+        return f"{then:%Y-%m-%d %H:%M:%S}"
 
     def step(self, step: story.Step) -> None:
         if isinstance(step, story.Typed):
@@ -78,9 +86,10 @@ class Play:
         self.on_at(story.Event(step.line, "at", f"{datetime.datetime.now(datetime.timezone.utc):%Y-%m-%d %H:%M:%S}"))
 
     def on_at(self, step: story.Event) -> None:
-        then = datetime.datetime.fromisoformat(self.here(step.about)).replace(tzinfo=datetime.timezone.utc)
+        self.then = datetime.datetime.fromisoformat(self.here(step.about)).replace(tzinfo=datetime.timezone.utc)
+        self.since = time.monotonic()
         # Whoever dates something has one date: certbot, the CA, and the name server whose signature has one.
-        self.lab.acme.date(then.timestamp())
+        self.lab.acme.date(self.then.timestamp())
         self.stack.callback(self.lab.acme.date, datetime.datetime.now(datetime.timezone.utc).timestamp())
         if self.names:
             self.names.set_clock(self.here(step.about))
