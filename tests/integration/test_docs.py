@@ -79,8 +79,10 @@ class Play:
             getattr(self, f"on_{step.kind}")(step)
 
     def on_fresh(self, step: story.Event) -> None:
+        # The name servers and the date of before go.
+        self.stack.close()
+        self.names = None
         self.host.reset()
-        self.host.write("/etc/resolv.conf", "nameserver 127.0.0.1\n")
 
     def on_now(self, step: story.Event) -> None:
         self.on_at(story.Event(step.line, "at", f"{datetime.datetime.now(datetime.timezone.utc):%Y-%m-%d %H:%M:%S}"))
@@ -108,9 +110,21 @@ class Play:
             self.names.catch_up()
             self.names.flush()
             return
+        if step.about:
+            self.records(self.here(step.about.split()[1]))
+            return
         self.names = self.stack.enter_context(names.run("knot", [names.Zone("example.test", ZONE, signed=True)]))
         self.host.write("/etc/resolv.conf", f"nameserver {names.CACHE}\n")
         self.stack.callback(self.host.write, "/etc/resolv.conf", "nameserver 127.0.0.1\n")
+
+    def records(self, lineage: str) -> None:
+        """Put what the zone file of a lineage says in the place of what the zone has."""
+        sets: dict[str, list[str]] = {}
+        for line in pathlib.Path(f"/etc/letsencrypt/dovecot/{lineage}/tlsa.zone").read_text().splitlines():
+            if not line.startswith(";"):
+                owner, _, _, _, data = line.partition(";")[0].split(maxsplit=4)
+                sets.setdefault(owner, []).append(data)
+        self.names.replace("example.test", sets, ttl=3600)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)

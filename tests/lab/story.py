@@ -14,6 +14,7 @@ RST comments, which no reader sees, steer it:
 ``.. lab: do COMMAND``          what happens to the host without anybody typing it: a server dies; it must succeed
 ``.. lab: dns``                 the name servers of the lab have the host's zone, signed, and a cache that validates
 ``.. lab: dns follows``         the secondary hears of what the primary has
+``.. lab: dns records NAME``    an admin puts the records of a lineage's ``tlsa.zone`` into the zone
 ``.. lab: dovecot 2.3``         the page shows bytes that only this version has
 ``.. lab: elsewhere REASON``    the next console block is not for the lab; who runs it instead
 ==============================  ==============================================================================
@@ -137,7 +138,7 @@ def steps(page: str) -> tuple[Step, ...]:
             file = Event(block.line, verb, about)
         elif verb == "elsewhere" and about:
             elsewhere = about
-        elif (verb in ("do", "dovecot") and about) or (verb == "dns" and about in ("", "follows")):
+        elif (verb in ("do", "dovecot") and about) or (verb == "dns" and re.fullmatch(r"|follows|records \S+", about)):
             told.append(Event(block.line, verb, about, at))
         else:
             raise Unclear(f"line {block.line}: {block.head!r} is not known to the lab")

@@ -38,7 +38,8 @@ def test_the_exit_codes_are_those_of_the_command():
 
 
 def test_every_option_of_the_plugin_is_explained():
-    explained = {term.split()[0]: (term.partition(" ")[2], body) for term, body in pages.definitions(SEVEN).items() if term[0] == "-"}
+    terms = {term: body for term, body in pages.definitions(SEVEN).items() if term.startswith("-")}
+    explained = {term.split()[0]: (term.partition(" ")[2], body) for term, body in terms.items()}
     wanted = pages.plugin_options()
     assert set(explained) == set(wanted)
     for name, about in wanted.items():
