@@ -21,7 +21,7 @@ ROOT = pathlib.Path(__file__).parents[2]
 PAGES = sorted(path for path in [ROOT / "README.rst", *(ROOT / "docs").glob("*.rst")] if story.steps(path.read_text()))
 #: What the lab cannot run, and who does.
 ELSEWHERE = {
-    "apt install certbot python3-dnspython python3-pip": "the tests of the wheel",
+    "apt install certbot python3-configobj python3-dnspython python3-zope.interface python3-pip": "the tests of the wheel",
     "apt install python3-certbot-dovecot": "the tests of the Debian packages",
     "apt purge python3-certbot-dovecot": "the tests of the Debian packages",
     "dnf install python3-certbot-dovecot": "the tests of the RPM package",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 
 import pytest
@@ -78,6 +79,17 @@ def test_the_map_has_every_room():
     rooms = {".".join(path.parts).removesuffix(".__init__") for path in paths} - {"__init__"}
     assert rooms <= told, f"not in the map: {sorted(rooms - told)}"
     assert {name for name in told if "/" not in name} - rooms == {"benchmarks"}
+
+
+def test_the_readme_renders_as_on_a_package_index():
+    core = pytest.importorskip("docutils.core")
+    html5 = pytest.importorskip("docutils.writers.html5_polyglot")
+    told = io.StringIO()
+    settings = {"halt_level": 2, "warning_stream": told, "raw_enabled": False, "file_insertion_enabled": False}
+    text = (pages.ROOT / "README.rst").read_text()
+    html = core.publish_parts(text, writer=html5.Writer(), settings_overrides=settings)["body"]
+    assert "certbot-nginx" in html
+    assert told.getvalue() == ""
 
 
 def test_every_subcommand_is_told_of_in_the_pages():
