@@ -95,6 +95,26 @@ def collect(root: pathlib.Path = ROOT) -> tuple[Message, ...]:
     return tuple(sorted(set(found), key=lambda one: one.at))
 
 
+def reasons(path: pathlib.Path = ROOT / "dane" / "rollover.py") -> dict[str, str]:
+    """Why a key stays, or may go: what the pure rules give for it, with the line that does.
+
+    These are the texts of steps, and what functions return that return a text.
+    """
+    module = _read(path, path.parent)
+    nodes: list[tuple[ast.AST, ast.expr]] = [
+        (call, call.args[1]) for call in _calls(module.tree) if _name(call.func) == "Step" and len(call.args) > 1
+    ]
+    for node, around in module.inside.items():
+        if isinstance(node, ast.Return) and node.value is not None and isinstance(around[-1].returns, ast.Name):
+            nodes += [(node, node.value)] if around[-1].returns.id == "str" else []
+    found: dict[str, str] = {}
+    for node, value in nodes:
+        if isinstance(value, (ast.Constant, ast.JoinedStr)):
+            for text in _texts(module, node, value, {}):
+                found.setdefault(template(text), f"{module.name}:{value.lineno}")
+    return {text: at for text, at in found.items() if " " in text}
+
+
 def template(text: str) -> str:
     """With one hole where several meet, and without a stop."""
     while HOLE + HOLE in text:

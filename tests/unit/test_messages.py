@@ -34,6 +34,14 @@ def test_each_is_explained(collected, explained):
     assert not missing, f"These are missing in {PAGE.name}:\n\n{ready}"
 
 
+def test_every_reason_why_a_key_stays_is_explained(explained):
+    reasons = messages.reasons()
+    assert len(reasons) > 15
+    missing = {text: at for text, at in reasons.items() if text not in explained}
+    ready = "\n".join(f"``{text}``\n    WHAT IT MEANS, WHAT TO DO  ({at})\n" for text, at in missing.items())
+    assert not missing, f"These are missing in {PAGE.name}:\n\n{ready}"
+
+
 def test_none_is_explained_that_does_not_exist(collected, explained):
     templates = {one.template for one in collected}
     said = [messages.template(text) for text in _texts()]
