@@ -5,6 +5,7 @@
 #   make bench   measure what the plugin costs
 #   make demo    set everything up, show what the plugin does on a real mail host in a private namespace
 #   make rehearsal  play years of renewals with DANE on real servers, print what a sender would have seen
+#   make docs    build the documentation and the man pages into docs/_build
 #   make unit    only the tests that need no daemon and no root
 #   make lint    only style and types
 #   make clean   remove what was built here; packages stay installed
@@ -12,7 +13,7 @@
 PYTHON ?= python3
 TOX = .venv/bin/tox
 
-.PHONY: test test-all demo rehearsal bench unit lint packages clean
+.PHONY: test test-all demo rehearsal bench docs unit lint packages clean
 
 test: packages $(TOX)
 	$(TOX) run
@@ -30,7 +31,7 @@ demo: packages $(TOX)
 rehearsal: packages $(TOX)
 	@$(TOX) run -q -e rehearsal
 
-unit lint: $(TOX)
+docs unit lint: $(TOX)
 	$(TOX) run -e $@
 
 # What the lab needs from the distribution; nothing is started by its installation.

@@ -33,6 +33,7 @@ _BLOCK = re.compile(rb"-----BEGIN CERTIFICATE-----\s.*?-----END CERTIFICATE-----
 _ANY_EXTENDED_KEY_USAGE = x509.ObjectIdentifier("2.5.29.37.0")
 _CURVES = ("secp256r1", "secp384r1", "secp521r1")
 _SMALLEST_RSA = 2048
+_SERVER = "Get a certificate for a TLS server"
 
 
 @dataclass(frozen=True)
@@ -178,7 +179,8 @@ def kind_of(certificate: x509.Certificate) -> tuple[str, str]:
     """
     kind = kind_of_key(certificate.public_key())
     if kind is None:
-        raise BundleProblem("the certificate's key is neither RSA nor ECDSA")
+        todo = "Get a certificate with --key-type ecdsa or rsa"
+        raise BundleProblem("the certificate's key is neither RSA nor ECDSA", todo=todo)
     return kind
 
 
@@ -226,7 +228,9 @@ def _check_key(key: bytes, leaf: x509.Certificate, source: Source) -> None:
             todo="Write it without one (openssl pkey -in FILE -out NEWFILE) and give that file",
         ) from exc
     except (ValueError, UnsupportedAlgorithm) as exc:
-        raise BundleProblem("there is no PEM private key in it that can be parsed", where=source.key) from exc
+        raise BundleProblem(
+            "there is no PEM private key in it that can be parsed", where=source.key, todo="Get the complete file again"
+        ) from exc
     theirs = private.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     if theirs != leaf.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo):
         raise BundleProblem(
@@ -239,7 +243,7 @@ def _check_key(key: bytes, leaf: x509.Certificate, source: Source) -> None:
 def _check_leaf(leaf: x509.Certificate, now: datetime.datetime, path: str) -> PublicKey:
     """Everything about the leaf alone (RFC 5280 section 4.2, RFC 7633 for must-staple)."""
 
-    def wrong(what: str, todo: str = "") -> BundleProblem:
+    def wrong(what: str, todo: str) -> BundleProblem:
         return BundleProblem(what, where=path, todo=todo)
 
     start, end = validity(leaf)
@@ -253,13 +257,19 @@ def _check_leaf(leaf: x509.Certificate, now: datetime.datetime, path: str) -> Pu
     public = leaf.public_key()
     if isinstance(public, rsa.RSAPublicKey):
         if public.key_size < _SMALLEST_RSA:
-            raise wrong(f"its RSA key has {public.key_size} bits, and TLS libraries refuse fewer than {_SMALLEST_RSA}")
+            raise wrong(
+                f"its RSA key has {public.key_size} bits, and TLS libraries refuse fewer than {_SMALLEST_RSA}",
+                "Get a certificate with a key of 2048 bits or more, or with --key-type ecdsa",
+            )
     elif not (isinstance(public, ec.EllipticCurvePublicKey) and public.curve.name in _CURVES):
-        raise wrong("its key is neither RSA nor ECDSA on P-256, P-384 or P-521, and mail clients cannot use it")
+        raise wrong(
+            "its key is neither RSA nor ECDSA on P-256, P-384 or P-521, and mail clients cannot use it",
+            "Get a certificate with --key-type ecdsa --elliptic-curve secp256r1",
+        )
     try:
         extensions = leaf.extensions
     except ValueError as exc:
-        raise wrong("its extensions cannot be parsed") from exc
+        raise wrong("its extensions cannot be parsed", "Get the certificate again, and tell its CA") from exc
     for extension in extensions:
         value = extension.value
         if isinstance(value, x509.BasicConstraints) and value.ca:
@@ -272,9 +282,9 @@ def _check_leaf(leaf: x509.Certificate, now: datetime.datetime, path: str) -> Pu
         if isinstance(value, x509.ExtendedKeyUsage) and not (
             {ExtendedKeyUsageOID.SERVER_AUTH, _ANY_EXTENDED_KEY_USAGE} & set(value)
         ):
-            raise wrong("the certificate is not for TLS servers (extended key usage)")
+            raise wrong("the certificate is not for TLS servers (extended key usage)", _SERVER)
         if isinstance(value, x509.KeyUsage) and not (value.digital_signature or value.key_encipherment):
-            raise wrong("the certificate's key usage does not allow TLS")
+            raise wrong("the certificate's key usage does not allow TLS", _SERVER)
     return public
 
 

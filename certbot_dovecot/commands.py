@@ -95,7 +95,9 @@ def run(command: Command) -> Result:
                 todo="Install the package that contains it, or set PATH",
             ) from None
         except OSError as exc:
-            raise ServerProblem(f"the command cannot be started: {exc.strerror}", where=command.argv[0]) from exc
+            raise ServerProblem(
+                f"the command cannot be started: {exc.strerror}", where=command.argv[0], todo="Run it by hand to see why"
+            ) from exc
         except subprocess.TimeoutExpired:
             raise ServerProblem(
                 f"no answer within {command.seconds:.0f} s", where=" ".join(command.argv), todo="Run it by hand to see why"

@@ -89,7 +89,12 @@ def apply(edit: Edit) -> None:
     :raises FileProblem: it cannot be written; nothing was done.
     """
     if read_if_there(edit.path) != edit.old:
-        raise Changed("was changed by someone else at this moment", where=edit.path, left="It was left as it is")
+        raise Changed(
+            "was changed by someone else at this moment",
+            where=edit.path,
+            left="It was left as it is",
+            todo="Run the command again",
+        )
     if edit.new is None:
         remove(edit.path)
     else:
@@ -215,7 +220,7 @@ def problem(path: str, exc: OSError, what: str) -> FileProblem:
         errno.EROFS: "Make that file system writable, then run the command again",
         errno.EACCES: "Run the command as root",
         errno.EPERM: "Run the command as root; if you are root, look at lsattr and the mount options",
-    }.get(exc.errno or 0, "")
+    }.get(exc.errno or 0, "Look at that path (ls -ld) and its file system, then run the command again")
     return FileProblem(f"{what}: {exc.strerror}", where=path, left="Its bytes are as they were", todo=todo)
 
 

@@ -116,7 +116,9 @@ def remove(way: Way, name: str) -> tuple[str, str]:
     """
     pair = way.pair(name)
     if pair is None or not pair.ledger.standby:
-        raise Problem("no lineage stands by for it", where=name, left="Nothing was changed")
+        raise Problem(
+            "no lineage stands by for it", where=name, left="Nothing was changed", todo="See certbot certificates for the names"
+        )
     if pair.serving.lineage.name != pair.name:
         raise Problem(
             f"{pair.serving.lineage.name} is served now, and {pair.name} stands by",

@@ -153,14 +153,16 @@ class Dovecot:
         done = self._run(Command(("doveadm", "-c", self.main, "reload"), reads=False))
         if done.code:
             raise ServerProblem(
-                f"doveadm reload failed: {_EXIT.get(done.code, f'exit code {done.code}')} ({done.message})", where=self.main
+                f"doveadm reload failed: {_EXIT.get(done.code, f'exit code {done.code}')} ({done.message})",
+                where=self.main,
+                todo="See that Dovecot runs, and its log",
             )
 
     def start(self) -> None:
         """Start the master process."""
         done = self._run(Command(("dovecot", "-c", self.main), reads=False))
         if done.code:
-            raise ServerProblem(f"Dovecot does not start: {done.message}", where=self.main)
+            raise ServerProblem(f"Dovecot does not start: {done.message}", where=self.main, todo="See its log, then start it")
 
     def _ask(self, *argv: str) -> bytes:
         done = self._run(Command(argv))

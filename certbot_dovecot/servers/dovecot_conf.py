@@ -37,8 +37,8 @@ Scope = tuple[tuple[str, str], ...]
 
 #: Blocks that restrict settings to what they match, in the order in which they may be nested.
 FILTERS = ("local", "local_name", "remote", "protocol")
-
 _DEPTH = 100
+_MEND, _TEXT = "Mend it; doveconf -n shows what Dovecot makes of it", "Save it as plain UTF-8, without a byte order mark"
 
 
 @dataclass(frozen=True)
@@ -263,12 +263,12 @@ class _Reader:
 
     def file(self, path: str, above: tuple[str, ...]) -> None:
         if path in above or len(above) > _DEPTH:
-            raise ConfProblem("is included by itself", where=path)
+            raise ConfProblem("is included by itself", where=path, todo="Remove that !include")
         data = self.read_file(path)
         if data.startswith(b"\xef\xbb\xbf"):
-            raise ConfProblem("begins with a byte order mark, which Dovecot does not understand", where=f"{path}:1")
+            raise ConfProblem("begins with a byte order mark, which Dovecot does not understand", where=f"{path}:1", todo=_TEXT)
         if b"\0" in data:
-            raise ConfProblem("contains a NUL byte", where=f"{path}:{data[: data.index(0)].count(10) + 1}")
+            raise ConfProblem("contains a NUL byte", where=f"{path}:{data[: data.index(0)].count(10) + 1}", todo=_TEXT)
         self.tree.files[path] = data
         lines = _Lines(data)
         for number, start, end, text in lines:
@@ -315,14 +315,14 @@ class _Reader:
             self._assign(path, pieces, end, key, raw, lines, where)
         elif text == "}":
             if not self.stack:
-                raise ConfProblem("a } without a block", where=where)
+                raise ConfProblem("a } without a block", where=where, todo="Remove it, or add the missing {")
             self.stack.pop()
             self.opened.pop()
             self.scope = _plain(self.stack, self.dialect)
         else:
             argument = _argument(rest, blank)
             if argument is None:
-                raise ConfProblem(f"this line cannot be understood: {_text(text)[:60]}", where=where)
+                raise ConfProblem(f"this line cannot be understood: {_text(text)[:60]}", where=where, todo=_MEND)
             _nested([name for name, _ in self.stack], key, where)
             self.opened.append(where)
             self.stack.append((_text(key), _text(argument)))
@@ -335,7 +335,7 @@ class _Reader:
         if self.dialect is V24 and raw.startswith("<<"):
             lasting = _heredoc(raw[2:].strip(), (one for _, _, _, one in lines))
             if lasting is None:
-                raise ConfProblem(f"the value that ends with {raw[2:]} has no end", where=where)
+                raise ConfProblem(f"the value that ends with {raw[2:]} has no end", where=where, todo=_MEND)
             value, is_file, end, span = lasting, False, lines.end, None
         else:
             value, is_file = _value(raw, key, self.dialect)
@@ -353,7 +353,7 @@ class _Reader:
             self.tree.directories.append(os.path.dirname(full))
         found = self.expand(full)
         if found is None and must:
-            raise ConfProblem(f"the included file {pattern} is not there", where=where)
+            raise ConfProblem(f"the included file {pattern} is not there", where=where, todo="Or write !include_try")
         for name in found or ():
             self.file(name, above)
 
@@ -427,7 +427,7 @@ def _nested(around: list[str], name: str, where: str) -> None:
             # A network may hold a smaller one.
             inverse = outer in FILTERS and FILTERS.index(outer) >= FILTERS.index(name)
             if outer == "ssl_server" or (inverse and (outer != name or name == "protocol")):
-                raise ConfProblem(f"a block {name} is not allowed in a block {outer}", where=where)
+                raise ConfProblem(f"a block {name} is not allowed in a block {outer}", where=where, todo=_MEND)
 
 
 def _uncomment(text: str) -> str:

@@ -125,7 +125,11 @@ def parse(data: bytes, path: str) -> tuple[Entry, ...]:
         piece = (start, start + len(line.rstrip(_BLANK)))
         if line[:1] in (b" ", b"\t", b"\v", b"\f", b"\r"):
             if not pieces:
-                raise ConfProblem("a continuation line without a service before it", where=f"{path}:{number}")
+                raise ConfProblem(
+                    "a continuation line without a service before it",
+                    where=f"{path}:{number}",
+                    todo="Remove the blanks at its beginning, or the line",
+                )
             pieces.append(piece)
             continue
         if pieces:
@@ -192,7 +196,9 @@ def orphans(data: bytes) -> tuple[int, ...]:
 def _entry(data: bytes, pieces: list[tuple[int, int]], line: int, path: str) -> Entry:
     tokens, unclosed = _tokens(data, pieces)
     if len(tokens) < _FIELDS:
-        raise ConfProblem(f"a service has {len(tokens)} fields instead of eight", where=f"{path}:{line}")
+        raise ConfProblem(
+            f"a service has {len(tokens)} fields instead of eight", where=f"{path}:{line}", todo="See master(5), and mend it"
+        )
     last = data[pieces[-1][0] : pieces[-1][1]]
     indent = last[: len(last) - len(last.lstrip(_BLANK))] if len(pieces) > 1 else b"  "
     options, wrong = _options(tokens[_FIELDS:], tokens[_FIELDS - 1].text)

@@ -36,6 +36,7 @@ from certbot_dovecot.servers.postfix_services import MX_PORT, SNI_MAPS, Main, Na
 #: Where Debian's and Fedora's packages have it.
 DEFAULT_ROOT = "/etc/postfix"
 
+_LOG = "See its log, then start it (postfix start)"
 _ASKED = (*postfix_services.ASKED, "inet_interfaces", "inet_protocols", "myhostname")
 
 
@@ -133,7 +134,12 @@ class Postfix:
         main = self._main()
         for path in (claim.pair.cert, claim.pair.key):
             if re.search(r"[\s{}$]", path):
-                raise ConfProblem(f"it cannot name the file {path}, for a space, brace or dollar in it", where=self.master)
+                raise ConfProblem(
+                    f"it cannot name the file {path}, for a space, brace or dollar in it",
+                    where=self.master,
+                    left="Nothing was changed",
+                    todo="Give --dovecot-store a directory without these",
+                )
         there = files.read_if_there(self.table)
         table = sni_map.parse(there)
         chosen = self._chosen(entries, main)
@@ -201,15 +207,15 @@ class Postfix:
         """``postfix reload``, and a look whether the master process lived through it."""
         done = self._run(Command(("postfix", "-c", self.root, "reload"), reads=False))
         if done.code:
-            raise ServerProblem(f"postfix reload failed: {done.message}", where=self.root)
+            raise ServerProblem(f"postfix reload failed: {done.message}", where=self.root, todo=_LOG)
         if not self.running():
-            raise ServerProblem("the master process died of the reload", where=self.root)
+            raise ServerProblem("the master process died of the reload", where=self.root, todo=_LOG)
 
     def start(self) -> None:
         """``postfix start``."""
         done = self._run(Command(("postfix", "-c", self.root, "start"), reads=False))
         if done.code:
-            raise ServerProblem(f"postfix start failed: {done.message}", where=self.root)
+            raise ServerProblem(f"postfix start failed: {done.message}", where=self.root, todo=_LOG)
 
     def _ask(self, *argv: str) -> bytes:
         done = self._run(Command((argv[0], "-c", self.root, *argv[1:])))
@@ -409,7 +415,12 @@ def _flock(path: str) -> int:
             pass
         os.close(descriptor)
         if time.monotonic() > deadline:
-            raise LockProblem("someone else edits master.cf all the time", where=path, left="Nothing was changed")
+            raise LockProblem(
+                "someone else edits master.cf all the time",
+                where=path,
+                left="Nothing was changed",
+                todo="Run the command again later",
+            )
         time.sleep(0.01)
 
 

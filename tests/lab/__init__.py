@@ -21,6 +21,7 @@ names           name servers that have something to say, and a cache that valida
 clock           another date for a process that faketime cannot reach
 pebble, ca      the CA that certbot talks to; a CA for pairs that a test makes
 commands        running a program so that nothing hangs
+story, play     a page of the documentation, read and played
 packages        what must be installed
 demo            ``make demo``
 ==============  ==========================================================================

@@ -38,7 +38,11 @@ NAME_SERVERS = {
     "bind9": "/usr/sbin/named",
     "unbound": "/usr/sbin/unbound",
 }
-_ALL = {**NEEDED, **NAME_SERVERS}
+#: Likewise, for tests of what is not about mail servers; without them they are skipped.
+SHELLS = {
+    "zsh": "zsh",
+}
+_ALL = {**NEEDED, **NAME_SERVERS, **SHELLS}
 _POLICY = "/usr/sbin/policy-rc.d"
 
 

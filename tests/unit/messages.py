@@ -1,0 +1,274 @@
+"""Every problem that the code can tell an admin, collected from its syntax trees.
+
+A *template* is the text with ``...`` for what is only known at run time.  What is followed: constants, f-strings, sums, either
+branch of a condition; functions that make a problem of a parameter ``what``, wherever they are called; functions of the same
+file that return a text; and variables of which the same function, or for an attribute the same file, says the text.  What
+cannot be followed is no template but an error, so that nothing is missed in silence.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import pathlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Optional, Union
+
+import certbot_dovecot
+from certbot_dovecot import problems
+
+ROOT = pathlib.Path(certbot_dovecot.__file__).parent
+CLASSES = frozenset(
+    name for name, kind in vars(problems).items() if inspect.isclass(kind) and issubclass(kind, problems.Problem)
+)
+HOLE = "..."
+
+_Function = Union[ast.FunctionDef, ast.AsyncFunctionDef]
+
+
+@dataclass(frozen=True)
+class Message:
+    """One problem, at one place of the code.
+
+    :param template: its text.
+    :param at: file and line.
+    :param where: whether it says where it happened, by itself (``where=``).
+    :param todo: whether it says what to do now.
+    """
+
+    template: str
+    at: str
+    where: bool
+    todo: bool
+
+
+@dataclass
+class _Module:
+    name: str
+    tree: ast.Module
+    inside: dict[ast.AST, tuple[_Function, ...]] = field(default_factory=dict)
+    #: Calls of which nobody takes what they return: no problem that is told.
+    unused: set[ast.AST] = field(default_factory=set)
+
+    def functions(self, name: str) -> Iterator[_Function]:
+        return (node for node in ast.walk(self.tree) if isinstance(node, ast.FunctionDef) and node.name == name)
+
+
+@dataclass(frozen=True)
+class _Maker:
+    """A function that makes a problem of its parameters."""
+
+    module: str
+    function: str
+    parameters: tuple[str, ...]
+    construction: ast.Call
+
+
+class Unfollowed(Exception):
+    """A text that the collector cannot find."""
+
+
+def collect(root: pathlib.Path = ROOT) -> tuple[Message, ...]:
+    """All of them, by file and line.
+
+    :raises Unfollowed: with file and line.
+    """
+    modules = [_read(path, root) for path in sorted(root.rglob("*.py")) if path.name != "problems.py"]
+    makers: list[_Maker] = []
+    found: list[Message] = []
+    for module in modules:
+        for call in _calls(module.tree):
+            if _name(call.func) in CLASSES:
+                maker = _maker(module, call)
+                if maker is not None:
+                    makers.append(maker)
+                else:
+                    found += _messages(module, call, call, {}, ())
+    for module in modules:
+        for call in _calls(module.tree):
+            for maker in makers:
+                if call in module.unused:
+                    continue
+                if _name(call.func) == maker.function and (module.name == maker.module or _is_of(call.func, maker.module)):
+                    found += _messages(module, call, maker.construction, _arguments(call, maker), maker.parameters)
+    return tuple(sorted(set(found), key=lambda one: one.at))
+
+
+def reasons(path: pathlib.Path = ROOT / "dane" / "rollover.py") -> dict[str, str]:
+    """Why a key stays, or may go: what the pure rules give for it, with the line that does.
+
+    These are the texts of steps, and what functions return that return a text.
+    """
+    module = _read(path, path.parent)
+    nodes: list[tuple[ast.AST, ast.expr]] = [
+        (call, call.args[1]) for call in _calls(module.tree) if _name(call.func) == "Step" and len(call.args) > 1
+    ]
+    for node, around in module.inside.items():
+        if isinstance(node, ast.Return) and node.value is not None and isinstance(around[-1].returns, ast.Name):
+            nodes += [(node, node.value)] if around[-1].returns.id == "str" else []
+    found: dict[str, str] = {}
+    for node, value in nodes:
+        if isinstance(value, (ast.Constant, ast.JoinedStr)):
+            for text in _texts(module, node, value, {}):
+                found.setdefault(template(text), f"{module.name}:{value.lineno}")
+    return {text: at for text, at in found.items() if " " in text}
+
+
+def template(text: str) -> str:
+    """With one hole where several meet, and without a stop."""
+    while HOLE + HOLE in text:
+        text = text.replace(HOLE + HOLE, HOLE)
+    return text.strip()
+
+
+def _read(path: pathlib.Path, root: pathlib.Path) -> _Module:
+    module = _Module(path.relative_to(root).as_posix(), ast.parse(path.read_text()))
+
+    def walk(node: ast.AST, around: tuple[_Function, ...]) -> None:
+        module.inside[node] = around
+        if isinstance(node, ast.Expr):
+            module.unused.add(node.value)
+        deeper = (*around, node) if isinstance(node, ast.FunctionDef) else around
+        for child in ast.iter_child_nodes(node):
+            walk(child, deeper)
+
+    walk(module.tree, ())
+    return module
+
+
+def _calls(tree: ast.AST) -> Iterator[ast.Call]:
+    return (node for node in ast.walk(tree) if isinstance(node, ast.Call))
+
+
+def _name(node: ast.expr) -> str:
+    return node.id if isinstance(node, ast.Name) else node.attr if isinstance(node, ast.Attribute) else ""
+
+
+def _is_of(func: ast.expr, module: str) -> bool:
+    """``files.problem`` of ``files.py``."""
+    return isinstance(func, ast.Attribute) and _name(func.value) == module.rpartition("/")[2].removesuffix(".py")
+
+
+def _maker(module: _Module, call: ast.Call) -> Optional[_Maker]:
+    """The function around ``call``, if a parameter of it is in the text."""
+    around = module.inside[call]
+    if not around or not call.args:
+        return None
+    names = tuple(arg.arg for arg in around[-1].args.args if arg.arg not in ("self", "cls"))
+    used = {node.id for node in ast.walk(call.args[0]) if isinstance(node, ast.Name)}
+    if not used & set(names) or not _text_parameter(around[-1], call.args[0]):
+        return None
+    return _Maker(module.name, around[-1].name, names, call)
+
+
+def _text_parameter(function: _Function, text: ast.expr) -> bool:
+    """Whether a whole part of ``text`` is a parameter that is a str with the message: it is called ``what``."""
+    parts = text.values if isinstance(text, ast.JoinedStr) else [text]
+    names = {_name(part.value if isinstance(part, ast.FormattedValue) else part) for part in parts}
+    return "what" in names and any(arg.arg == "what" for arg in function.args.args)
+
+
+def _arguments(call: ast.Call, maker: _Maker) -> dict[str, ast.expr]:
+    given = dict(zip(maker.parameters, call.args))
+    given.update({keyword.arg: keyword.value for keyword in call.keywords if keyword.arg})
+    return given
+
+
+def _messages(
+    module: _Module, call: ast.Call, made: ast.Call, given: dict[str, ast.expr], parameters: Sequence[str]
+) -> Iterator[Message]:
+    """The messages of a construction, with ``given`` in the place of parameters; none for what hands on another problem."""
+    at = f"{module.name}:{call.lineno}"
+    says = {keyword.arg: keyword.value for keyword in made.keywords}
+    spoken = {name: _spoken(says.get(name), given, parameters) for name in ("where", "todo")}
+    try:
+        texts = list(_texts(module, call, made.args[0], given))
+    except Unfollowed as exc:
+        raise Unfollowed(f"{at}: {exc}: {ast.unparse(made.args[0])}") from exc
+    for text in texts:
+        yield Message(template(text), at, spoken["where"], spoken["todo"])
+
+
+def _spoken(value: Optional[ast.expr], given: dict[str, ast.expr], parameters: Sequence[str]) -> bool:
+    """Whether a part is there: not missing, not empty, and not a parameter that the caller leaves out."""
+    if isinstance(value, ast.Name) and value.id in parameters:
+        value = given.get(value.id)
+    return value is not None and not (isinstance(value, ast.Constant) and not value.value)
+
+
+def _texts(module: _Module, call: ast.AST, node: ast.expr, given: dict[str, ast.expr]) -> Iterator[str]:
+    """What ``node`` may say."""
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        yield node.value
+    elif isinstance(node, ast.JoinedStr):
+        yield from _joined(module, call, node.values, given)
+    elif isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
+        for left in _texts(module, call, node.left, given):
+            yield from (left + right for right in _either(module, call, node.right, given))
+    elif isinstance(node, ast.IfExp):
+        yield from _texts(module, call, node.body, given)
+        yield from _texts(module, call, node.orelse, given)
+    elif isinstance(node, ast.BoolOp):
+        # wrong = wrong or "...": the name itself says nothing new.
+        for value in node.values:
+            if not isinstance(value, ast.Name):
+                yield from _texts(module, call, value, given)
+    elif isinstance(node, ast.Name):
+        if node.id in given:
+            yield from _texts(module, call, given[node.id], {})
+        else:
+            yield from _assigned(module, node.id, module.inside[call][-1:] or (module.tree,))
+    elif isinstance(node, ast.Attribute) and node.attr == "what":
+        return
+    elif isinstance(node, ast.Attribute):
+        yield from _assigned(module, node.attr, (module.tree,))
+    elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+        bodies = [ast.walk(function) for function in module.functions(node.func.id)]
+        returned = [one for body in bodies for one in body if isinstance(one, ast.Return)]
+        if not returned:
+            raise Unfollowed("a function that is not in this file")
+        for one in returned:
+            if one.value is not None:
+                yield from _texts(module, one, one.value, {})
+    else:
+        raise Unfollowed("a text of a kind that is not known here")
+
+
+def _joined(module: _Module, call: ast.AST, parts: Sequence[ast.expr], given: dict[str, ast.expr]) -> Iterator[str]:
+    if not parts:
+        yield ""
+        return
+    first, rest = parts[0], parts[1:]
+    heads = [HOLE]
+    if isinstance(first, ast.Constant):
+        heads = [str(first.value)]
+    elif isinstance(first, ast.FormattedValue) and _name(first.value) in given and _name(first.value) == "what":
+        heads = list(_texts(module, call, first.value, given))
+    for head in heads:
+        yield from (head + tail for tail in _joined(module, call, rest, given))
+
+
+def _either(module: _Module, call: ast.AST, node: ast.expr, given: dict[str, ast.expr]) -> Iterator[str]:
+    try:
+        yield from list(_texts(module, call, node, given))
+    except Unfollowed:
+        yield HOLE
+
+
+def _assigned(module: _Module, name: str, scopes: Sequence[ast.AST]) -> Iterator[str]:
+    """Texts that are assigned to a variable."""
+    texts = []
+    for scope in scopes:
+        for node in ast.walk(scope):
+            targets = node.targets if isinstance(node, ast.Assign) else []
+            for target in targets:
+                if isinstance(target, ast.Name) and target.id == name and not _empty(node.value):
+                    texts += list(_texts(module, node, node.value, {}))
+    if not texts:
+        raise Unfollowed(f"nothing in sight says {name}")
+    yield from texts
+
+
+def _empty(node: ast.expr) -> bool:
+    return isinstance(node, ast.Constant) and not node.value
