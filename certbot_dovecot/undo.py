@@ -37,6 +37,7 @@ from certbot_dovecot.store import Folder
 from certbot_dovecot.transaction import Transaction
 from certbot_dovecot.watch import Way
 
+_NOTHING = "No server names its files: there is nothing to put back."
 #: Files of our own in the servers' roots, which several lineages may share.
 _SHARED = (dovecot_plan.SNI_FILE, sni_map.NAME)
 
@@ -99,11 +100,13 @@ class _Undoing:
         path = former.path_of(self.place)
         known = former.load(path)
         views = {server.name: server.look() for server in self.host.servers}
-        if not any(self._named(view) for view in views.values()):
+        named = any(self._named(view) for view in views.values())
+        if not (named or known):
             self._forget(path)
-            return Undone((), (), ("No server names its files: there is nothing to put back.",))
+            return Undone((), (), (_NOTHING,))
         edits, left = _plan(self.place, known)
-        touched = [server for server in self.host.servers if any(_belongs(edit.path, server) for edit in edits)]
+        # A run that was killed may have written them and not reloaded.
+        touched = [server for server in self.host.servers if any(_belongs(file, server) for file in known)]
         running = [server for server in touched if server.running()]
         before = self._ask(running, views)
         try:
@@ -114,14 +117,16 @@ class _Undoing:
             after = {server.name: server.look() for server in self.host.servers}
             self._compare(views, after)
             self._hand_over(left)
-            self._forget(path)
             answers = self._follow(running, after, before)
+            # The last: as long as it is not forgotten, a run after a kill finishes it.
+            self._forget(path)
         except Problem as problem:
             raise self._back(problem, before) from problem
         except BaseException:
             self._transaction.undo()
             raise
-        notes = [f"{server.name} does not run: it was not reloaded." for server in touched if server not in running]
+        notes = [] if edits else [_NOTHING]
+        notes += [f"{server.name} does not run: it was not reloaded." for server in touched if server not in running]
         return Undone(tuple(edit.path for edit in edits), answers, tuple(notes))
 
     def _named(self, view: View) -> bool:

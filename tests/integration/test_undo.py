@@ -7,6 +7,7 @@ import os
 import pytest
 
 from tests.integration import view
+from tests.integration.test_commercial_kill import killed
 from tests.integration.test_install import INSTALL, NAME, STORE
 from tests.integration.test_names import OTHER, install
 from tests.integration.test_renew import CONFIGURATIONS, NEW_YEAR
@@ -39,6 +40,7 @@ def test_to_the_byte_and_what_was_before_is_served(mailhost):
     # A second time there is nothing to do; and the way is open to install it again.
     again = undo(mailhost, NAME)
     assert (again.code, again.stdout) == (0, "No server names its files: there is nothing to put back.\n")
+    assert "former.json" not in os.listdir(STORE)
     install(mailhost, NAME)
     assert undo(mailhost, NAME).code == 0
     assert configuration(mailhost) == before
@@ -125,6 +127,21 @@ def test_what_fails_is_put_back(mailhost):
     os.rename("/etc/dovecot/private/elsewhere.pem", "/etc/dovecot/private/dovecot.pem")
     assert (configuration(mailhost), view.leaves(mailhost)) == (before, served)
     assert undo(mailhost, NAME).code == 0
+
+
+def test_a_kill_at_every_write_is_finished_by_the_next_run(mailhost, tmp_path):
+    before, served = configuration(mailhost), view.leaves(mailhost)
+    mailhost.certbot(*INSTALL)
+    points = 0
+    for number in killed(mailhost, tmp_path, "undo", NAME):
+        assert undo(mailhost, NAME).code == 0, number
+        # What a killed write leaves beside a file is hidden, and read by nobody.
+        assert {path: one for path, one in configuration(mailhost).items() if not path.endswith(".tmp")} == before, number
+        assert view.leaves(mailhost) == served, number
+        assert not os.path.exists(f"{STORE}/former.json"), number
+        points += 1
+    # Dovecot's file, Postfix's, and the record.
+    assert points >= 3
 
 
 @pytest.mark.parametrize(
