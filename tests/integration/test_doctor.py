@@ -41,6 +41,7 @@ from tests.integration.test_install import INSTALL, NAME, STORE
 from tests.lab.ca import DAY
 
 SECOND = "second.example.test"
+RECORDS = (f"{STORE}/state.json", f"{STORE}/former.json")
 PRIVATE = "/etc/dovecot/private/dovecot"
 SHADOWS = (
     f"smtpd_tls_chain_files = {PRIVATE}.key, {PRIVATE}.pem",
@@ -68,7 +69,7 @@ def host(sound):
     yield sound
     after = sound.snapshot(*WATCHED)
     # What a remedy of certbot's leaves.
-    traces = ("/var/log/letsencrypt/", "/var/lib/letsencrypt/", f"{STORE}/state.json", os.path.dirname(HOOK))
+    traces = ("/var/log/letsencrypt/", "/var/lib/letsencrypt/", *RECORDS, os.path.dirname(HOOK))
     assert {path for path in view.changed(before, after) if not path.startswith(traces)} == set()
 
 
