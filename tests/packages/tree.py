@@ -1,7 +1,7 @@
 """Commands in a tree of a Debian suite: a copy that is gone afterwards, with no network but loopback.
 
-The trees are those of :mod:`tests.lab.trees`: for installing, the one that the tests of that suite run in, which has certbot and
-the servers and nothing of ours; for building, one with the build tools, ``SUITE-build``.
+The trees are those of :mod:`tests.lab.trees`: for installing, the one that the tests of that suite run in, which has certbot
+and the servers and nothing of ours; for building, one with the build tools, ``SUITE-build``.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from tests.lab import trees
 
 #: What builds: packages of both suites.
 BUILD = (
-    "bash-completion", "build-essential", "debhelper", "dh-python", "iproute2", "lintian", "man-db", "pybuild-plugin-pyproject",
-    "python3-acme", "python3-all", "python3-build", "python3-certbot", "python3-configobj", "python3-cryptography", "python3-dnspython",
-    "python3-hypothesis", "python3-pip", "python3-pytest", "python3-setuptools", "python3-sphinx", "python3-wheel",
-    "python3-zope.interface", "rpm", "rpmlint", "zsh",
+    "bash-completion", "build-essential", "debhelper", "dh-python", "iproute2", "lintian", "man-db",
+    "pybuild-plugin-pyproject", "python3-acme", "python3-all", "python3-certbot", "python3-configobj",
+    "python3-cryptography", "python3-dnspython", "python3-hypothesis", "python3-pip", "python3-pytest", "python3-setuptools",
+    "python3-sphinx", "python3-wheel", "python3-zope.interface", "rpm", "rpmlint", "zsh",
 )  # fmt: skip
 
 #: $1 tree, $2 a directory to mount at, $3 the directory to share, as /out; the rest is run.
