@@ -12,7 +12,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
-from tests.packages import debian, source, tree
+from tests.packages import debian, dist, fedora, source, tree
 
 #: Where everything goes, git does not look there.
 OUT = source.CHECKOUT / "build" / "packages"
@@ -39,7 +39,7 @@ def _log(name: str) -> Path:
 
 
 #: In the order of their start: the long ones first.
-JOBS = {**dict.fromkeys(debian.SUITES, debian.make)}
+JOBS = {**dict.fromkeys(debian.SUITES, debian.make), "dist": dist.make, "fedora": fedora.make}
 
 
 def main(names: list[str]) -> int:

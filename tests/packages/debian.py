@@ -86,7 +86,7 @@ dpkg --install /out/python3-certbot-dovecot_*.deb
 cp -r /out/source/tests /out/source/setup.cfg /tmp
 cd /tmp
 export PYTHONDONTWRITEBYTECODE=1 REQUIRE_LAB=1
-exec python3 -m pytest -p no:cacheprovider --timeout=300 tests/packages/test_removal.py
+exec python3 -m pytest -p no:cacheprovider --timeout=300 tests/packages/removal.py
 """
 
 

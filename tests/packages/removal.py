@@ -1,4 +1,7 @@
-"""What a purge of the Debian package leaves, and what comes back: run in a tree that has it installed, by ``make packages``."""
+"""What a purge of the Debian package leaves, and what comes back: tests that ``make packages`` runs in a tree that has it installed.
+
+No run of all tests finds them by their name: they install and purge with dpkg.
+"""
 
 from __future__ import annotations
 
