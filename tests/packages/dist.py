@@ -22,6 +22,7 @@ SOURCE_DATE_EPOCH=$3 python3 -m tests.packages.release "/out/$1"
 """
 #: Without network; as pip's own options say, nothing but the archive is used.
 _INSTALL = """
+export PATH=/usr/local/sbin:/usr/local/bin:$PATH
 for archive in /out/one/*.whl /out/one/*.tar.gz; do
     echo "== $archive"
     ! certbot plugins --installers 2>/dev/null | grep '^\\* dovecot$'

@@ -1,6 +1,6 @@
-"""What a purge of the Debian package leaves, and what comes back: tests that ``make packages`` runs in a tree that has it installed.
+"""What a purge of the Debian package leaves, and what comes back: tests for a tree that has it installed.
 
-No run of all tests finds them by their name: they install and purge with dpkg.
+``make packages`` runs them.  No run of all tests finds them by their name: they install and purge with dpkg.
 """
 
 from __future__ import annotations
