@@ -14,7 +14,13 @@ SUITES = ("bookworm", "trixie")
 #: Of the package's own test (debian/tests), what tells that the installed package does its main job; the rest is the same
 #: everywhere, and tested from the checkout.
 MAIN_JOB = (
-    "test_install.py",
+    "test_install.py::test_one_command_and_every_port_serves_the_new_certificate",
+    "test_install.py::test_the_store_is_private_where_it_must_be",
+    "test_install.py::test_only_the_settings_change",
+    "test_install.py::test_port_25_keeps_its_certificate",
+    "test_install.py::test_several_names_are_written_once_and_reloaded_once",
+    "test_install.py::test_tlsa_data_of_what_is_served_and_never_of_port_25",
+    "test_install.py::test_running_it_again_changes_and_reloads_nothing",
     "test_renew.py::test_a_renewal_keeps_the_key_and_touches_one_file",
     "test_renew.py::test_nothing_due_does_nothing_and_asks_no_server",
     "test_renew.py::test_the_new_year_takes_a_new_key_in_files_of_its_own",

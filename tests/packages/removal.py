@@ -65,7 +65,11 @@ def test_certbot_renews_without_the_plugin_and_servers_keep_their_copy(mailhost,
     assert "installer" not in view.read(CONF).decode()
     assert view.live_leaf(NAME) not in served.values()
     assert view.leaves(mailhost) == served
+    log = "/var/log/letsencrypt/letsencrypt.log"
+    told = view.read(log).count(b"is gone: mail servers keep their old certificate")
     assert mailhost.certbot("renew", "-q", "--force-renewal").stderr == ""
+    logs = b"".join(view.read(path) for path in glob.glob(f"{log}*"))
+    assert logs.count(b"is gone: mail servers keep their old certificate") > told
 
 
 def test_what_was_missed_is_made_up_for_when_the_package_is_back(mailhost, served):  # noqa: F811
