@@ -20,8 +20,8 @@ ROOT = pathlib.Path(certbot_dovecot.__file__).parent
 FLOORS = [
     {"problems", "commands", "files", "bundle", "servers", "dane"},
     {"rotation", "store", "state", "transaction", "lineages", "plan", "glance", "ledger", "pairs", "seen"},
-    {"reconcile", "summary", "hook", "jobs", "orphans", "records", "preview", "watch", "publishing", "handover", "standby"},
-    {"leaving"},
+    {"reconcile", "summary", "hook", "jobs", "orphans", "records", "preview", "watch", "publishing", "handover", "standby",
+     "leaving"},
     {"door", "door_key", "installer", "cli"},
 ]
 
