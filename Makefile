@@ -41,7 +41,7 @@ unit lint: $(TOX)
 lab:
 	@$(PYTHON) -m tests.lab.packages --install
 
-packages: lab
+packages:
 	@$(PYTHON) -m tests.packages
 
 dist: $(TOX)

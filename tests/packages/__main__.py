@@ -12,10 +12,13 @@ import time
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
+from tests.lab import packages
 from tests.packages import debian, dist, fedora, source, tree
 
 #: Where everything goes, git does not look there.
 OUT = source.CHECKOUT / "build" / "packages"
+#: What the machine itself must have, and is given: package and program.
+NEEDED = {"git": "git", "iproute2": "ip", "mmdebstrap": "mmdebstrap"}
 #: Lines of a log that are shown when its job fails.
 SHOWN = 60
 
@@ -44,6 +47,9 @@ JOBS = {**dict.fromkeys(debian.SUITES, debian.make), "dist": dist.make, "fedora"
 
 def main(names: list[str]) -> int:
     """Do the jobs; returns the exit code."""
+    lacking = packages.missing(NEEDED)
+    if lacking:
+        packages.install(lacking)
     OUT.mkdir(parents=True, exist_ok=True)
     failed = 0
     with ThreadPoolExecutor(2) as pool:

@@ -7,7 +7,6 @@ import shutil
 from pathlib import Path
 from typing import IO
 
-from tests.lab import trees
 from tests.packages import source, tree
 
 SUITES = ("bookworm", "trixie")
@@ -107,7 +106,7 @@ def make(suite: str, out: Path, log: IO[str]) -> str:
     source.orig(out, epoch(packaging / "changelog"))
     source.export(out / "source")
     shutil.move(str(out / "source" / source.PACKAGING / "debian"), out / "debian")
-    building, testing = tree.build_tree(suite), trees.make(suite)
+    building, testing = tree.build_tree(suite), tree.test_tree(suite)
     tree.run(building, out, log, f"{suite}: built twice, the same bytes", _BUILD)
     tree.run(building, out, log, f"{suite}: lintian", _LINTIAN)
     tree.run(building, out, log, f"{suite}: documentation, man pages and completions", _DOCS)

@@ -8,7 +8,6 @@ import zipfile
 from pathlib import Path
 from typing import IO
 
-from tests.lab import trees
 from tests.packages import debian, source, tree
 
 #: Where the newest setuptools is; it names the archive as it is to be named.
@@ -63,7 +62,7 @@ def make(_name: str, out: Path, log: IO[str]) -> str:
     _check_sdist(sdist)
     _check_wheel(wheel)
     for suite in debian.SUITES:
-        tree.run(trees.make(suite), out, log, f"{suite}: pip install, and the unit tests from the sdist", _INSTALL)
+        tree.run(tree.test_tree(suite), out, log, f"{suite}: pip install, and the unit tests from the sdist", _INSTALL)
     return ", ".join(f"{archive.name} {archive.stat().st_size / 1024:.0f} KiB" for archive in made)
 
 

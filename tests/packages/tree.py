@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import subprocess
 import tempfile
+import threading
+from collections import defaultdict
 from pathlib import Path
 from typing import IO
 
@@ -40,13 +42,24 @@ exec chroot . env -i HOME=/root LC_ALL=C.UTF-8 PATH=/usr/sbin:/usr/bin:/sbin:/bi
 """
 
 
+#: By tree: two jobs at a time may want the same one.
+_making: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
+
+
 class Failed(Exception):
     """A command in a tree failed; the text says which, its output is in the log."""
 
 
 def build_tree(suite: str) -> Path:
     """The tree that packages are built in."""
-    return trees.make(suite, BUILD, f"{suite}-build")
+    with _making[f"{suite}-build"]:
+        return trees.make(suite, BUILD, f"{suite}-build")
+
+
+def test_tree(suite: str) -> Path:
+    """The tree that packages are installed in."""
+    with _making[suite]:
+        return trees.make(suite)
 
 
 def run(tree: Path, out: Path, log: IO[str], what: str, script: str, *arguments: str) -> None:
