@@ -8,41 +8,54 @@
 #   make docs    build the documentation and the man pages into docs/_build
 #   make unit    only the tests that need no daemon and no root
 #   make lint    only style and types
+#   make packages  build each package, install it, do the main job with it: Debian 12 and 13, sdist, wheel, Fedora's spec
+#   make dist    sdist and wheel, in dist/
+#   make man     the manual pages, in man/
+#   make lab     install what the lab needs from the distribution, as root; most of the others do it
 #   make clean   remove what was built here; packages stay installed
 
 PYTHON ?= python3
 TOX = .venv/bin/tox
 
-.PHONY: test test-all demo rehearsal bench docs unit lint packages clean
+.PHONY: test test-all demo rehearsal bench docs unit lint lab packages dist man clean
 
-test: packages $(TOX)
+test: lab $(TOX)
 	$(TOX) run
 
-test-all: packages $(TOX)
+test-all: lab $(TOX)
 	$(TOX) run
 	$(TOX) run -e sid,certbot21,certbot211,certbot33
 
-bench: packages $(TOX)
+bench: lab $(TOX)
 	@$(TOX) run -q -e bench
 
-demo: packages $(TOX)
+demo: lab $(TOX)
 	@$(TOX) run -q -e demo
 
-rehearsal: packages $(TOX)
+rehearsal: lab $(TOX)
 	@$(TOX) run -q -e rehearsal
 
 docs unit lint: $(TOX)
 	$(TOX) run -e $@
 
 # What the lab needs from the distribution; nothing is started by its installation.
-packages:
+lab:
 	@$(PYTHON) -m tests.lab.packages --install
 
+packages:
+	@$(PYTHON) -m tests.packages
+
+dist: $(TOX)
+	@$(TOX) run -q -e dist
+
+man: $(TOX)
+	@$(TOX) run -q -e man
+
 $(TOX):
-	@$(PYTHON) -c 'import ensurepip' || { echo 'The package python3-venv is missing: run "make packages" as root.' >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip' || { echo 'The package python3-venv is missing: run "make lab" as root.' >&2; exit 1; }
 	$(PYTHON) -m venv .venv
 	.venv/bin/python -m pip install --quiet 'tox>=4'
 
 clean:
-	rm -rf .venv .tox build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache docs/_build
+	rm -rf .venv .tox build dist man *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache docs/_build
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -5,7 +5,8 @@ then renews without calling us, and the servers' copy would expire in silence.  
 ``renewal-hooks/deploy`` at such an install.  It calls ``certbot-dovecot deploy``, which touches nothing that was not
 installed before, for whatever lineage was renewed.
 
-The script is written once and never changed if it is there; an admin may edit or remove it.
+The script is written once and never changed if it is there; an admin may edit or remove it.  When the package goes and no
+server needs it, it goes too, if it is as it was written.
 """
 
 from __future__ import annotations
@@ -32,6 +33,16 @@ def ensure(hooks_dir: str) -> str:
         files.make_directory(hooks_dir)
         files.write(path, script(_command()), 0o755)
     return path
+
+
+def drop(hooks_dir: str) -> None:
+    """Remove the hook, if it is there and as it was written.
+
+    :raises FileProblem: it cannot be read or removed.
+    """
+    path = os.path.join(hooks_dir, NAME)
+    if files.read_if_there(path) == script(_command()):
+        files.remove(path)
 
 
 def script(command: str) -> bytes:

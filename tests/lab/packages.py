@@ -67,8 +67,9 @@ def install(packages: list[str]) -> None:
         # A second try, with new lists: what the old ones name may be gone from the mirror by now.
         if not _apt(*install_them) and (fresh or not _apt("update") or not _apt(*install_them)):
             sys.exit("apt-get install failed, see above.")
-    if missing(_ALL):
-        sys.exit(f"After the installation, {' '.join(missing(_ALL))} still cannot be found.")
+    lacking = missing({package: _ALL.get(package, package) for package in packages})
+    if lacking:
+        sys.exit(f"After the installation, {' '.join(lacking)} still cannot be found.")
 
 
 def _apt(*arguments: str) -> bool:

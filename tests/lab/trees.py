@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from tests.lab import packages
@@ -55,14 +56,16 @@ exec python3 -m pytest -p no:cacheprovider "$@"' sh "$@"
 """
 
 
-def make(suite: str) -> Path:
+def make(suite: str, needed: Sequence[str] = PACKAGES, name: str = "") -> Path:
     """The tree of a suite; made if it is not there.
 
+    :param needed: the packages in it.
+    :param name: of the tree, if it is not that of the suite.
     :raises SystemExit: mmdebstrap cannot be installed, or fails.
     """
-    tree = PLACE / suite
+    tree = PLACE / (name or suite)
     made_of = tree / "made-of"
-    if made_of.exists() and made_of.read_text().split() == list(PACKAGES):
+    if made_of.exists() and made_of.read_text().split() == list(needed):
         return tree
     if not shutil.which("mmdebstrap"):
         packages.install(["mmdebstrap"])
@@ -70,12 +73,12 @@ def make(suite: str) -> Path:
     making = Path(tempfile.mkdtemp(prefix=f"{suite}.", dir=PLACE))
     command = [
         "mmdebstrap", "--quiet", "--variant=minbase", '--aptopt=Acquire::Check-Valid-Until "false"',
-        f"--include={','.join(PACKAGES)}", suite, str(making),
+        f"--include={','.join(needed)}", suite, str(making),
     ]  # fmt: skip
     if subprocess.run(command, stdin=subprocess.DEVNULL, check=False).returncode:
         shutil.rmtree(making, ignore_errors=True)
         sys.exit(f"mmdebstrap could not make a tree of {suite}, see above.")
-    (making / made_of.name).write_text("\n".join(PACKAGES))
+    (making / made_of.name).write_text("\n".join(needed))
     shutil.rmtree(tree, ignore_errors=True)
     making.rename(tree)
     return tree
