@@ -36,7 +36,7 @@ from certbot_dovecot.state import Options, State
 from certbot_dovecot.watch import Way
 
 #: Questions to endpoints, beyond which not every lineage is asked for at every endpoint.
-MOST = 200
+MOST = 100
 #: Seconds for all of them.
 SECONDS = 10.0
 
@@ -44,7 +44,7 @@ _CURVES = {"secp256r1": "P-256", "secp384r1": "P-384", "secp521r1": "P-521"}
 
 
 @dataclass(frozen=True)
-class _Wanted:
+class Wanted:
     """An endpoint to be asked for a lineage; parameters as for :class:`~certbot_dovecot.health.Asked`."""
 
     served: Served
@@ -68,7 +68,8 @@ def make(way: Way, names: Sequence[str] = (), every: bool = False, dns: bool = F
         replace(one, withdrawn=_withdrawn(way, one, options[one.name], named[_which(options[one.name])])) for one in found
     )
     found = tuple(_with_dns(way, one, ours[one.name], dns) for one in found)
-    wanted, left_out = _choose(found, ours, servers, every)
+    rest = {each.endpoint: each for some in servers.values() for server in some for each in server.look().served}
+    wanted, left_out = choose([(one, ours[one.name]) for one in found], sorted(rest.values(), key=str), every)
     notes += left_out
     endpoints = _ask(wanted, options)
     known = {one.name: {owner.name: owner for owner in one.owners} for one in found}
@@ -216,17 +217,20 @@ def _ours(way: Way, one: Deployed, options: Options, servers: _Servers) -> list[
     return [each for each in served if each.pair and place.owns(each.pair.cert)]
 
 
-def _choose(
-    found: Sequence[Deployed], ours: Mapping[str, Sequence[Served]], servers: _Servers, every: bool
-) -> tuple[list[_Wanted], list[str]]:
-    """Which endpoints are asked for which lineage, and a note of what is left out."""
+def choose(
+    ours: Sequence[tuple[Deployed, Sequence[Served]]], rest: Sequence[Served], every: bool
+) -> tuple[list[Wanted], list[str]]:
+    """Which endpoints are asked for which lineage, and a note of what is left out; pure.
+
+    :param ours: lineages, and the endpoints that are configured with them.
+    :param rest: every endpoint; those that no lineage is named for are asked as well, since an admin wants to see all ports.
+    :param every: ask all combinations, however many these are.
+    """
     by_lineage = [
-        [_Wanted(each, one, probe.sni_for(one.leaf.names) if one.leaf else None) for each in ours[one.name]] for one in found
+        [Wanted(each, one, probe.sni_for(one.leaf.names) if one.leaf else None) for each in served] for one, served in ours
     ]
     seen = {one.served.endpoint for some in by_lineage for one in some}
-    # What no lineage is named for is asked as well: an admin wants to see all ports.
-    rest = {each.endpoint: each for some in servers.values() for server in some for each in server.look().served}
-    others = [_Wanted(each, None, None) for endpoint, each in sorted(rest.items(), key=str) if endpoint not in seen]
+    others = [Wanted(each, None, None) for each in rest if each.endpoint not in seen]
     total = sum(map(len, by_lineage))
     if every or total <= MOST:
         return [one for some in by_lineage for one in some] + others, []
@@ -242,7 +246,7 @@ def _choose(
     return chosen + others, [note]
 
 
-def _ask(wanted: Sequence[_Wanted], options: Mapping[str, Options]) -> tuple[Asked, ...]:
+def _ask(wanted: Sequence[Wanted], options: Mapping[str, Options]) -> tuple[Asked, ...]:
     """Ask the endpoints."""
     seconds = min([SECONDS, *(each.probe_timeout for each in options.values())])
     questions = [Question(one.served.endpoint, one.sni, _algorithm(one.lineage)) for one in wanted]
