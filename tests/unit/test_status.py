@@ -58,7 +58,8 @@ def test_what_is_none_of_ours_is_asked_too(every):
 def test_every_lineage_and_every_endpoint_is_asked(count, ports, every):
     ours = [(deployed(number), endpoints(ports)) for number in range(count)]
     wanted, _ = status.choose(ours, endpoints(5), every)
-    assert {one.lineage.name for one in wanted if one.lineage} == ({f"n{number}" for number in range(count)} if ports else set())
+    names = {f"n{number}" for number in range(count)} if ports else set()
+    assert {one.lineage.name for one in wanted if one.lineage} == names
     asked = {one.served.endpoint for one in wanted}
     # With few lineages, some endpoints of theirs wait for another time; what is none of theirs does not.
     assert {one.endpoint for one in endpoints(5)[2 * ports :]} <= asked
