@@ -18,7 +18,8 @@ from tests.integration.test_install import INSTALL, NAME, STORE
 PACKAGE = "python3-certbot-dovecot"
 HOOK = "/etc/letsencrypt/renewal-hooks/deploy/certbot-dovecot"
 CONF = f"/etc/letsencrypt/renewal/{NAME}.conf"
-CONFIGURATIONS = ("/etc/dovecot", "/etc/postfix", "/etc/letsencrypt/dovecot", "/etc/letsencrypt/renewal")
+SERVERS = ("/etc/dovecot", "/etc/postfix")
+CONFIGURATIONS = (*SERVERS, "/etc/letsencrypt/dovecot", "/etc/letsencrypt/renewal")
 
 
 def dpkg(*arguments):
@@ -35,6 +36,7 @@ def back():
 def served(mailhost):  # noqa: F811
     """What every port serves after an installation; the package is back when the test is over."""
     back()
+    mailhost.first = (mailhost.snapshot(*SERVERS), view.leaves(mailhost))
     mailhost.certbot(*INSTALL)
     yield view.leaves(mailhost)
     back()
@@ -84,7 +86,11 @@ def test_what_was_missed_is_made_up_for_when_the_package_is_back(mailhost, serve
 
 
 def test_after_an_undo_a_removal_leaves_nothing_of_ours_to_run(mailhost, served):  # noqa: F811
-    mailhost.certbot("rollback", "--installer", "dovecot")
+    mailhost.run("certbot-dovecot", "undo", NAME)
+    configuration, leaves = mailhost.first
+    ours = {path: one for path, one in mailhost.snapshot(*SERVERS).items() if not path.endswith(".certbot.lock")}
+    assert ours == configuration
+    assert view.leaves(mailhost) == leaves
     assert "still serve" not in dpkg("--purge", PACKAGE)
     assert not os.path.exists(HOOK)
     assert os.path.exists(f"{STORE}/2026.key")
