@@ -48,11 +48,13 @@ class Undone:
     :param paths: configuration files that were changed back.
     :param answers: what every endpoint serves now that served the lineage.
     :param notes: full sentences.
+    :param kept: the folder of its keys and certificates, which stay.
     """
 
     paths: tuple[str, ...]
     answers: tuple[Answer, ...]
     notes: tuple[str, ...] = ()
+    kept: str = ""
 
 
 def undo(way: Way, name: str, now: bool = False) -> Undone:
@@ -82,7 +84,7 @@ def undo(way: Way, name: str, now: bool = False) -> Undone:
         for server in host.servers:
             locks.enter_context(files.locked(os.path.join(server.root, ".certbot.lock"), host.patience))
         done = _Undoing(host, place, record).run()
-    return replace(done, notes=(*done.notes, *(_part(way, pair) if pair is not None else ())))
+    return replace(done, kept=place.path, notes=(*done.notes, *(_part(way, pair) if pair is not None else ())))
 
 
 class _Undoing:
@@ -137,11 +139,18 @@ class _Undoing:
                 raise ServerProblem(
                     f"its configuration still names files of {self.place.path}, which certbot-dovecot did not write there",
                     where=server.name,
-                    todo="Take these settings out by hand, then run the command again",
+                    todo=f"Take these settings out by hand (grep -rn {self.place.path} {server.root} finds them), then run the "
+                    "command again",
                 )
             others = {(name, pair) for name, pair in before[server.name].by_name if not self.place.owns(pair.cert)}
-            if not others <= set(after[server.name].by_name):
-                raise ServerProblem("certificates of other lineages would be gone", where=server.name, todo="Report this")
+            lost = sorted(name for name, _ in others - set(after[server.name].by_name))
+            if lost:
+                raise ServerProblem(
+                    f"clients that ask for {', '.join(lost)} would not get their certificate any more",
+                    where=server.name,
+                    todo="This is an error of certbot-dovecot's: please report it. To go back by hand, see the settings that "
+                    f"grep -rn {self.place.path} {server.root} finds",
+                )
 
     def _hand_over(self, left: Mapping[str, Former]) -> None:
         """What stays because another lineage needs it is that lineage's to undo."""
@@ -230,7 +239,8 @@ def _plan(place: Folder, known: Mapping[str, Former]) -> tuple[list[Edit], dict[
             "it is not known what the configuration was before it was installed",
             where=former.path_of(place),
             left="Nothing was changed",
-            todo="certbot rollback --installer dovecot goes back by checkpoints; or take its settings out by hand",
+            todo="If that was the last change, certbot rollback --installer dovecot takes it back; else take the settings that "
+            f"name files of {place.path} out by hand",
         )
     edits: list[Edit] = []
     left: dict[str, Former] = {}

@@ -228,7 +228,7 @@ def test_reconfigure_stores_the_installer(mailhost):
 
 
 def test_the_hook_leaves_the_new_key_to_the_installer_which_is_heard(mailhost):
-    """What ``certbot -q`` hides is what a hook says, and not what the installer says, which comes right after it (rule R6)."""
+    """``certbot -q`` hides what a hook says, and not what the installer says, which comes right after it (rule R6)."""
     mailhost.certbot("certonly", "-a", "standalone", "-d", NAME)
     mailhost.certbot("install", "--cert-name", NAME, "--installer", "dovecot")
     assert os.path.exists("/etc/letsencrypt/renewal-hooks/deploy/certbot-dovecot")
