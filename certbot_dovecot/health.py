@@ -168,9 +168,9 @@ def findings(status: Status) -> tuple[Finding, ...]:
 
     :param status: its ``warning`` and ``critical`` say how long before its end a certificate is; None as the module says.
     """
-    found = []
-    for server, text in status.failures:
-        found.append(Finding(Grade.CRITICAL, "", f"{server} cannot be looked at: {text}".rstrip(".")))
+    found = [
+        Finding(Grade.CRITICAL, "", f"{server} cannot be looked at: {text.rstrip('.')}") for server, text in status.failures
+    ]
     for lineage in status.lineages:
         found += [*_records(lineage), *_expiry(lineage, status), *_keys(lineage)]
     found += _endpoints(status.endpoints)
@@ -201,7 +201,7 @@ def _records(one: Deployed) -> list[Finding]:
     """What the records of an installation tell."""
     found = []
     if one.problem:
-        found.append(Finding(Grade.UNKNOWN, one.name, f"not everything could be looked at: {one.problem}".rstrip(".")))
+        found.append(Finding(Grade.UNKNOWN, one.name, f"not everything could be looked at: {one.problem.rstrip('.')}"))
     if not one.servers:
         return found
     if one.lost:
@@ -244,17 +244,18 @@ def _records(one: Deployed) -> list[Finding]:
 def _expiry(one: Deployed, status: Status) -> list[Finding]:
     """Certificates that end soon, or have."""
     found = []
-    certificates = [(one.leaf, one.name, f"{one.name}: ")] if one.servers else []
-    certificates += [(one.standby_leaf, one.standby, f"its standby {one.standby} ")] if one.standby else []
+    certificates = [(one.leaf, one.name, "its certificate")] if one.servers else []
+    certificates += [(one.standby_leaf, one.standby, f"its standby {one.standby}")] if one.standby else []
     for leaf, name, whose in certificates:
         if leaf is None:
             continue
         left, (warning, critical) = leaf.not_after - status.at, limits(leaf, status)
-        said = "" if name == one.name else whose
         if left >= max(warning, critical):
             continue
-        when = f"on {leaf.not_after:%Y-%m-%d %H:%M} UTC"
-        what = f"{said}expired {when}" if left < datetime.timedelta(0) else f"{said}expires {when}, in {days(left)}"
+        when = f"{leaf.not_after:%Y-%m-%d %H:%M}"
+        what = f"{whose} expires on {when} UTC, in {days(left)}"
+        if left < datetime.timedelta(0):
+            what = f"{whose} expired on {when} UTC"
         todo = f"certbot renew --cert-name {name} says why it is not renewed; see that certbot's timer runs"
         if one.external:
             todo = "Get a new one: certbot-dovecot csr, then certbot-dovecot install-cert"
@@ -269,7 +270,8 @@ def _keys(one: Deployed) -> list[Finding]:
         return []
     if step.kind is Kind.KEEP and (one.due or step.lasting):
         what = "the change of the key is due, and held up" if one.due else "a change of the key would be held up"
-        todo = f"See to that; certbot-dovecot status --dns {one.name} asks the DNS again"
+        first = "Mend that, then ask the DNS again" if step.lasting else "To ask the DNS again now"
+        todo = f"{first}: certbot-dovecot status --dns {one.name}"
         return [Finding(Grade.WARNING, one.name, f"{what}: {step.reason}", todo)]
     if step.kind is Kind.STANDBY and one.due:
         todo = f"Make the change safe: certbot-dovecot standby {one.name}"
@@ -300,8 +302,8 @@ def _endpoint(one: Asked) -> list[Finding]:
     asked = f", asked for {one.sni}," if one.sni else ""
     if one.leaf is None:
         grade = Grade.CRITICAL if one.lineage else Grade.WARNING
-        what = f"{asked} serves no usable certificate: {one.error or 'there is none'}"
-        return [Finding(grade, one.lineage, what, _SEE_THE_LOG)]
+        why = one.error or "there is none"
+        return [Finding(grade, one.lineage, f"{asked} serves no usable certificate: {why}", _SEE_THE_LOG)]
     if not one.right:
         todo = f"certbot-dovecot deploy {one.lineage} reloads and asks again"
         found.append(Finding(Grade.CRITICAL, one.lineage, f"{asked} serves another certificate, {_about(one.leaf)}", todo))

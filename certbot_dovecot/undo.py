@@ -317,10 +317,11 @@ def _refuse(way: Way, name: str, record: state.State, pair: Optional[Pair]) -> N
     matching = [place for place, what in standing.items() if what in (Standing.MATCH, Standing.PARTLY)]
     doubtful = [place for place, what in standing.items() if what is Standing.DOUBT] if known and known.stood else []
     if matching or doubtful:
-        has = "has" if matching else "may have"
+        what = "may have a TLSA record of the key that would not be served any more"
+        if matching:
+            what = "has a TLSA record of the key that would not be served any more"
         raise Problem(
-            f"{(matching or doubtful)[0]} {has} a TLSA record of the key that would not be served any more, and senders that "
-            "check it would not deliver",
+            f"{(matching or doubtful)[0]} {what}, and senders that check it would not deliver",
             where=name,
             left="Nothing was changed",
             todo="Publish the records of what will be served beside those of this key, wait until caches have them "
