@@ -127,6 +127,17 @@ def test_what_fails_is_put_back(mailhost):
     assert undo(mailhost, NAME).code == 0
 
 
+def test_that_certbot_goes_on_renewing_is_said_of_what_certbot_knows(mailhost):
+    mailhost.certbot(*INSTALL)
+    said = undo(mailhost, NAME).stdout
+    assert f"its keys and certificates stay in {STORE}.\ncertbot still renews it." in said
+    install(mailhost, NAME)
+    mailhost.certbot("delete", "--cert-name", NAME)
+    said = undo(mailhost, NAME).stdout
+    assert f"stay in {STORE}." in said
+    assert "certbot" not in said.partition(f"stay in {STORE}.")[2]
+
+
 @pytest.mark.parametrize(
     ("args", "code", "text"),
     [

@@ -82,6 +82,12 @@ def test_a_certificate_from_elsewhere_has_another_remedy():
     assert "certbot-dovecot csr" in one.todo
     [one] = found(installed(leaf=leaf(1)))
     assert f"certbot renew --cert-name {NAME}" in one.todo
+    # No certbot renew comes by, and certbot install does not know it.
+    for more, remedy in (({"withdrawn": ("Dovecot",)}, "install-cert"), ({"open": ("Dovecot",)}, f"deploy {NAME}")):
+        [one] = found(installed(external=True, live="", **more))
+        assert remedy in one.todo
+        assert "certbot renew" not in one.todo
+        assert "certbot install " not in one.todo
 
 
 def test_a_standby_that_expires():
