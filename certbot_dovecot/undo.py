@@ -70,7 +70,7 @@ def undo(way: Way, name: str, now: bool = False) -> Undone:
     record = jobs.remembered(way.config_dir, served)
     if record is None:
         raise Problem(
-            "certbot-dovecot has not installed it",
+            "it is not installed by certbot-dovecot",
             where=name,
             left="Nothing was changed",
             todo="See certbot-dovecot status for what is installed",

@@ -141,7 +141,7 @@ def test_that_certbot_goes_on_renewing_is_said_of_what_certbot_knows(mailhost):
 @pytest.mark.parametrize(
     ("args", "code", "text"),
     [
-        (("no.such.test",), 1, "certbot-dovecot has not installed it"),
+        (("no.such.test",), 1, "it is not installed by certbot-dovecot"),
         ((), 64, "usage: certbot-dovecot undo"),
         ((NAME, "--nonsense"), 64, "usage: certbot-dovecot"),
     ],
