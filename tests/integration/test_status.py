@@ -121,7 +121,7 @@ def test_what_is_broken_is_told_and_the_rest_is_shown(mailhost):
     mailhost.write(f"{STORE}/state.json", "{")
     result = status(mailhost)
     assert result.code == 4
-    assert f"UNKNOWN {NAME}: {STORE}/state.json: this record is damaged" in result.stdout
+    assert f"UNKNOWN {NAME}: not everything could be looked at: {STORE}/state.json: this record is damaged" in result.stdout
 
 
 @pytest.mark.parametrize(

@@ -58,6 +58,17 @@ def test_an_admins_edits_since_stay(mailhost):
     assert "letsencrypt" not in mailhost.run("doveconf", "-n").stdout
 
 
+def test_that_certbot_goes_on_renewing_is_said_of_what_certbot_knows(mailhost):
+    mailhost.certbot(*INSTALL)
+    said = undo(mailhost, NAME).stdout
+    assert f"its keys and certificates stay in {STORE}.\ncertbot still renews it." in said
+    install(mailhost, NAME)
+    mailhost.certbot("delete", "--cert-name", NAME)
+    said = undo(mailhost, NAME).stdout
+    assert f"stay in {STORE}." in said
+    assert "certbot" not in said.partition(f"stay in {STORE}.")[2]
+
+
 def test_lines_that_were_edited_since_are_refused_and_the_message_says_what_was_there(mailhost):
     mailhost.certbot(*INSTALL)
     path = "/etc/postfix/master.cf"
@@ -125,17 +136,6 @@ def test_what_fails_is_put_back(mailhost):
     os.rename("/etc/dovecot/private/elsewhere.pem", "/etc/dovecot/private/dovecot.pem")
     assert (configuration(mailhost), view.leaves(mailhost)) == (before, served)
     assert undo(mailhost, NAME).code == 0
-
-
-def test_that_certbot_goes_on_renewing_is_said_of_what_certbot_knows(mailhost):
-    mailhost.certbot(*INSTALL)
-    said = undo(mailhost, NAME).stdout
-    assert f"its keys and certificates stay in {STORE}.\ncertbot still renews it." in said
-    install(mailhost, NAME)
-    mailhost.certbot("delete", "--cert-name", NAME)
-    said = undo(mailhost, NAME).stdout
-    assert f"stay in {STORE}." in said
-    assert "certbot" not in said.partition(f"stay in {STORE}.")[2]
 
 
 @pytest.mark.parametrize(
