@@ -85,7 +85,12 @@ def folder_name(config_dir: str, wanted: Sequence[str], said: str = "") -> str:
     """
     name = said if said.endswith(store.EXTERNAL) else f"{said}{store.EXTERNAL}" if said else jobs.external_name(list(wanted))
     if "/" in name or name.startswith((".", store.EXTERNAL)):
-        raise Problem("this is not a name for a lineage", where=said, todo="Give a name without slashes, as mail.example.org")
+        raise Problem(
+            "this is not a name for a lineage",
+            where=said or name,
+            left="Nothing was changed",
+            todo="Give a name without slashes with --lineage, as mail.example.org",
+        )
     if lineages.load(config_dir, name) is not None:
         raise Problem(
             "this is a lineage of certbot's, which makes its own keys and requests",
@@ -153,7 +158,7 @@ def choose(wish: Wish, held: Sequence[Held], deployed: str, now: datetime.dateti
     if wish.reuse_key and rotation.differs(wish, current.key):
         raise Problem(
             f"the key that is reused is {current.key.algorithm} ({current.key.parameter}), and another kind was asked for",
-            where=current.stem,
+            where=f"{current.stem}.key",
             left="Nothing was written",
             todo="Leave out --reuse-key, or the kind of key",
         )

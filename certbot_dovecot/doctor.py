@@ -154,7 +154,11 @@ class _Gathering:
             lineage = lineages.load(self.way.config_dir, name)
             text = (files.read_if_there(conf) or b"").decode("utf-8", "replace")
             if text and lineage is None:
-                raise Problem("this renewal configuration is damaged", where=conf, todo="See certbot certificates; put it back")
+                raise Problem(
+                    "this renewal configuration is damaged, so that certbot does not renew its certificate",
+                    where=conf,
+                    todo="Mend it, or bring it back from a backup; certbot certificates says whether certbot reads it",
+                )
             deployed = self._pem(place.cert(record.stem)) if record and record.stem else None
             one = Held(
                 name=name,

@@ -215,13 +215,16 @@ def _like(target: str, descriptor: int, mode: int) -> None:
 def problem(path: str, exc: OSError, what: str) -> FileProblem:
     """A :class:`FileProblem` for what the system said of ``path``, with the remedy of the usual reasons."""
     todo = {
+        errno.ENOENT: "Look whether that path is right, then run the command again",
         errno.ENOSPC: "Free space on that file system, then run the command again",
         errno.EDQUOT: "Free space in that quota, then run the command again",
         errno.EROFS: "Make that file system writable, then run the command again",
         errno.EACCES: "Run the command as root",
         errno.EPERM: "Run the command as root; if you are root, look at lsattr and the mount options",
     }.get(exc.errno or 0, "Look at that path (ls -ld) and its file system, then run the command again")
-    return FileProblem(f"{what}: {exc.strerror}", where=path, left="Its bytes are as they were", todo=todo)
+    # To read leaves everything as it was.
+    left = "" if what == "cannot be read" else "Its bytes are as they were"
+    return FileProblem(f"{what}: {exc.strerror}", where=path, left=left, todo=todo)
 
 
 @contextlib.contextmanager

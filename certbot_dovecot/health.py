@@ -168,7 +168,9 @@ def findings(status: Status) -> tuple[Finding, ...]:
 
     :param status: its ``warning`` and ``critical`` say how long before its end a certificate is; None as the module says.
     """
-    found = [Finding(Grade.CRITICAL, "", f"{server}: {text}".rstrip(".")) for server, text in status.failures]
+    found = [
+        Finding(Grade.CRITICAL, "", f"{server} cannot be looked at: {text.rstrip('.')}") for server, text in status.failures
+    ]
     for lineage in status.lineages:
         found += [*_records(lineage), *_expiry(lineage, status), *_keys(lineage)]
     found += _endpoints(status.endpoints)
@@ -199,7 +201,7 @@ def _records(one: Deployed) -> list[Finding]:
     """What the records of an installation tell."""
     found = []
     if one.problem:
-        found.append(Finding(Grade.UNKNOWN, one.name, one.problem.rstrip(".")))
+        found.append(Finding(Grade.UNKNOWN, one.name, f"not everything could be looked at: {one.problem.rstrip('.')}"))
     if not one.servers:
         return found
     if one.lost:
@@ -210,17 +212,23 @@ def _records(one: Deployed) -> list[Finding]:
             )
         )  # fmt: skip
     if one.withdrawn:
+        again = f"certbot install --installer dovecot --cert-name {one.name}"
+        if one.external:
+            again = "certbot-dovecot install-cert, with the files that the CA sent"
+        which = f"the configuration of {' and '.join(one.withdrawn)}"
         found.append(
             Finding(
-                Grade.WARNING, one.name, f"{' and '.join(one.withdrawn)} does not name its files any more, and is left alone",
-                f"To install it again: certbot install --installer dovecot --cert-name {one.name}",
+                Grade.WARNING, one.name, f"{which} does not name its files any more, and is left alone",
+                f"To install it again: {again}",
             )
         )  # fmt: skip
     if one.open:
+        # No certbot renew comes by for what is no lineage of certbot's.
+        who = "This does it:" if one.external else "The next certbot renew does it, or now:"
         found.append(
             Finding(
                 Grade.WARNING, one.name, f"what was installed is not proven on {' and '.join(one.open)}",
-                f"The next certbot renew does it, or now: certbot-dovecot deploy {one.name}",
+                f"{who} certbot-dovecot deploy {one.name}",
             )
         )  # fmt: skip
     elif one.live and one.leaf and one.live != one.leaf.digest:
@@ -236,17 +244,18 @@ def _records(one: Deployed) -> list[Finding]:
 def _expiry(one: Deployed, status: Status) -> list[Finding]:
     """Certificates that end soon, or have."""
     found = []
-    certificates = [(one.leaf, one.name, f"{one.name}: ")] if one.servers else []
-    certificates += [(one.standby_leaf, one.standby, f"its standby {one.standby} ")] if one.standby else []
+    certificates = [(one.leaf, one.name, "its certificate")] if one.servers else []
+    certificates += [(one.standby_leaf, one.standby, f"its standby {one.standby}")] if one.standby else []
     for leaf, name, whose in certificates:
         if leaf is None:
             continue
         left, (warning, critical) = leaf.not_after - status.at, limits(leaf, status)
-        said = "" if name == one.name else whose
         if left >= max(warning, critical):
             continue
-        when = f"on {leaf.not_after:%Y-%m-%d %H:%M} UTC"
-        what = f"{said}expired {when}" if left < datetime.timedelta(0) else f"{said}expires {when}, in {days(left)}"
+        when = f"{leaf.not_after:%Y-%m-%d %H:%M}"
+        what = f"{whose} expires on {when} UTC, in {days(left)}"
+        if left < datetime.timedelta(0):
+            what = f"{whose} expired on {when} UTC"
         todo = f"certbot renew --cert-name {name} says why it is not renewed; see that certbot's timer runs"
         if one.external:
             todo = "Get a new one: certbot-dovecot csr, then certbot-dovecot install-cert"
@@ -260,8 +269,10 @@ def _keys(one: Deployed) -> list[Finding]:
     if not one.servers or step is None:
         return []
     if step.kind is Kind.KEEP and (one.due or step.lasting):
-        held = "the change of the key is due, and held up" if one.due else "a change of the key would be held up"
-        return [Finding(Grade.WARNING, one.name, f"{held}: {step.reason}")]
+        what = "the change of the key is due, and held up" if one.due else "a change of the key would be held up"
+        first = "Mend that, then ask the DNS again" if step.lasting else "To ask the DNS again now"
+        todo = f"{first}: certbot-dovecot status --dns {one.name}"
+        return [Finding(Grade.WARNING, one.name, f"{what}: {step.reason}", todo)]
     if step.kind is Kind.STANDBY and one.due:
         todo = f"Make the change safe: certbot-dovecot standby {one.name}"
         return [Finding(Grade.WARNING, one.name, f"the change of the key is due, and waits: {step.reason}", todo)]
@@ -291,23 +302,25 @@ def _endpoint(one: Asked) -> list[Finding]:
     asked = f", asked for {one.sni}," if one.sni else ""
     if one.leaf is None:
         grade = Grade.CRITICAL if one.lineage else Grade.WARNING
-        what = f"{asked.rstrip(',')}: {one.error or 'served no certificate'}"
-        return [Finding(grade, one.lineage, what, _SEE_THE_LOG)]
+        why = one.error or "there is none"
+        return [Finding(grade, one.lineage, f"{asked} serves no usable certificate: {why}", _SEE_THE_LOG)]
     if not one.right:
         todo = f"certbot-dovecot deploy {one.lineage} reloads and asks again"
-        found.append(Finding(Grade.CRITICAL, one.lineage, f"{asked} serves {_other(one.leaf)}", todo))
+        found.append(Finding(Grade.CRITICAL, one.lineage, f"{asked} serves another certificate, {_about(one.leaf)}", todo))
     if one.dane in (Standing.MISMATCH, Standing.PARTLY):
         all_of_them = one.dane is Standing.MISMATCH
-        what = f" serves a key that {'no' if all_of_them else 'not every'} set of its TLSA records matches"
+        what = " serves a key that not every set of its TLSA records matches"
+        if all_of_them:
+            what = " serves a key that no set of its TLSA records matches"
         grade = Grade.CRITICAL if one.endpoint.port == MX_PORT and all_of_them else Grade.WARNING
         todo = f"Publish 3 1 1 {one.leaf.key.sha256} there now, beside what stands there"
         found.append(Finding(grade, one.lineage, what, todo))
     return found
 
 
-def _other(leaf: Leaf) -> str:
+def _about(leaf: Leaf) -> str:
     names = ", ".join(leaf.names[:3]) + (", ..." if len(leaf.names) > 3 else "")
-    return f"another certificate, of {names or 'no name'} until {leaf.not_after:%Y-%m-%d}"
+    return f"of {names or 'no name'} until {leaf.not_after:%Y-%m-%d}"
 
 
 def days(left: datetime.timedelta) -> str:

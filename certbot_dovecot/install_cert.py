@@ -28,7 +28,7 @@ from certbot_dovecot import csr, files, jobs, mailed, reconcile, request, store
 from certbot_dovecot.bundle import Source
 from certbot_dovecot.mailed import Sorted
 from certbot_dovecot.plan import Job
-from certbot_dovecot.problems import BundleProblem, DeployProblem
+from certbot_dovecot.problems import BundleProblem, DeployProblem, Problem
 from certbot_dovecot.reconcile import Host, Report
 from certbot_dovecot.store import Folder
 
@@ -79,6 +79,14 @@ def prepare(config_dir: str, given: Given, said: Mapping[str, Any], now: datetim
     :param now: the clock, UTC.
     :raises Problem: see the module.
     """
+    try:
+        return _prepare(config_dir, given, said, now)
+    except Problem as problem:
+        problem.left = problem.left or "Nothing was changed"
+        raise
+
+
+def _prepare(config_dir: str, given: Given, said: Mapping[str, Any], now: datetime.datetime) -> Ready:
     lineage = csr.folder_name(config_dir, (), given.lineage) if given.lineage else ""
     cert = mailed.certificates(files.read(given.cert), given.cert)
     others = [one for path in given.bundles for one in mailed.certificates(files.read(path), path)]

@@ -130,7 +130,7 @@ def order(leaf: x509.Certificate, others: Iterable[x509.Certificate], now: datet
             raise BundleProblem(
                 f"the CA certificate {name_of(one)} is valid from {start:%Y-%m-%d} to {end:%Y-%m-%d} only: clients refuse it",
                 where=path,
-                todo="Get the CA's present bundle",
+                todo="Get the CA's present bundle, and give it with --ca-bundle",
             )
     served = {leaf, *chain, root}
     return Sorted(leaf, chain, root, tuple(sorted((one for one in pool if one not in served), key=name_of)))

@@ -34,7 +34,7 @@ CURVES: dict[str, type[Union[ec.SECP256R1, ec.SECP384R1, ec.SECP521R1]]] = {
     "secp521r1": ec.SECP521R1,
 }
 #: ub-common-name, ub-organization-name, ub-locality-name, ub-state-name (RFC 5280 appendix A.1).
-_LONGEST = {"country": 2, "state": 128, "locality": 128, "organization": 64}
+_LONGEST = {"state": 128, "locality": 128, "organization": 64}
 _LONGEST_COMMON_NAME = 64
 _LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 
@@ -66,12 +66,20 @@ def subject(given: Subject) -> Subject:
 
     :raises Problem: a part of it cannot be certified.
     """
+    if given.country and not re.fullmatch("[A-Za-z]{2}", given.country):
+        raise Problem(
+            f"--country {given.country!r} is not a code of two letters",
+            left="Nothing was written",
+            todo="Give that of ISO 3166, as DE or US",
+        )
     for part, longest in _LONGEST.items():
         value = getattr(given, part)
         if len(value) > longest or any(not char.isprintable() for char in value):
-            raise Problem(f"--{part} can have {longest} printable characters at most", where=value)
-    if given.country and not re.fullmatch("[A-Za-z]{2}", given.country):
-        raise Problem("--country is a code of two letters, as DE or US", where=given.country)
+            raise Problem(
+                f"--{part} can have {longest} characters at most, and no control characters",
+                left="Nothing was written",
+                todo="Give it so, or leave it out and say it in the CA's form",
+            )
     return Subject(given.country.upper(), given.state, given.locality, given.organization)
 
 

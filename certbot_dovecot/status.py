@@ -261,7 +261,7 @@ def _ask(wanted: Sequence[Wanted], options: Mapping[str, Options]) -> tuple[Aske
         if one.lineage is not None and pair is not None and pair.cert not in expected:
             expected[pair.cert] = _digest(pair.cert)
         leaf = parsed.get(answer.leaf) if answer.leaf is not None else None
-        error = answer.error or ("" if leaf else "served a certificate that cannot be parsed")
+        error = answer.error or ("" if leaf else "it cannot be parsed")
         name = one.lineage.name if one.lineage else ""
         wanted_leaf = expected.get(pair.cert, "") if one.lineage and pair else ""
         found.append(Asked(one.served.endpoint, name, one.sni or "", wanted_leaf, leaf, error))

@@ -49,11 +49,13 @@ class Undone:
     :param paths: configuration files that were changed back.
     :param answers: what every endpoint serves now that served the lineage.
     :param notes: full sentences.
+    :param kept: the folder of its keys and certificates, which stay.
     """
 
     paths: tuple[str, ...]
     answers: tuple[Answer, ...]
     notes: tuple[str, ...] = ()
+    kept: str = ""
 
 
 def undo(way: Way, name: str, now: bool = False) -> Undone:
@@ -69,7 +71,7 @@ def undo(way: Way, name: str, now: bool = False) -> Undone:
     record = jobs.remembered(way.config_dir, served)
     if record is None:
         raise Problem(
-            "certbot-dovecot has not installed it",
+            "it is not installed by certbot-dovecot",
             where=name,
             left="Nothing was changed",
             todo="See certbot-dovecot status for what is installed",
@@ -83,7 +85,7 @@ def undo(way: Way, name: str, now: bool = False) -> Undone:
         for server in host.servers:
             locks.enter_context(files.locked(os.path.join(server.root, ".certbot.lock"), host.patience))
         done = _Undoing(host, place, record).run()
-    return replace(done, notes=(*done.notes, *(_part(way, pair) if pair is not None else ())))
+    return replace(done, kept=place.path, notes=(*done.notes, *(_part(way, pair) if pair is not None else ())))
 
 
 class _Undoing:
@@ -142,11 +144,18 @@ class _Undoing:
                 raise ServerProblem(
                     f"its configuration still names files of {self.place.path}, which certbot-dovecot did not write there",
                     where=server.name,
-                    todo="Take these settings out by hand, then run the command again",
+                    todo=f"Take these settings out by hand (grep -rn {self.place.path} {server.root} finds them), then run the "
+                    "command again",
                 )
             others = {(name, pair) for name, pair in before[server.name].by_name if not self.place.owns(pair.cert)}
-            if not others <= set(after[server.name].by_name):
-                raise ServerProblem("certificates of other lineages would be gone", where=server.name, todo="Report this")
+            lost = sorted(name for name, _ in others - set(after[server.name].by_name))
+            if lost:
+                raise ServerProblem(
+                    f"clients that ask for {', '.join(lost)} would not get their certificate any more",
+                    where=server.name,
+                    todo="This is an error of certbot-dovecot's: please report it. To go back by hand, see the settings that "
+                    f"grep -rn {self.place.path} {server.root} finds",
+                )
 
     def _hand_over(self, left: Mapping[str, Former]) -> None:
         """What stays because another lineage needs it is that lineage's to undo."""
@@ -235,7 +244,8 @@ def _plan(place: Folder, known: Mapping[str, Former]) -> tuple[list[Edit], dict[
             "it is not known what the configuration was before it was installed",
             where=former.path_of(place),
             left="Nothing was changed",
-            todo="certbot rollback --installer dovecot goes back by checkpoints; or take its settings out by hand",
+            todo="If that was the last change, certbot rollback --installer dovecot takes it back; else take the settings that "
+            f"name files of {place.path} out by hand",
         )
     edits: list[Edit] = []
     left: dict[str, Former] = {}
@@ -312,10 +322,11 @@ def _refuse(way: Way, name: str, record: state.State, pair: Optional[Pair]) -> N
     matching = [place for place, what in standing.items() if what in (Standing.MATCH, Standing.PARTLY)]
     doubtful = [place for place, what in standing.items() if what is Standing.DOUBT] if known and known.stood else []
     if matching or doubtful:
-        has = "has" if matching else "may have"
+        what = "may have a TLSA record of the key that would not be served any more"
+        if matching:
+            what = "has a TLSA record of the key that would not be served any more"
         raise Problem(
-            f"{(matching or doubtful)[0]} {has} a TLSA record of the key that would not be served any more, and senders that "
-            "check it would not deliver",
+            f"{(matching or doubtful)[0]} {what}, and senders that check it would not deliver",
             where=name,
             left="Nothing was changed",
             todo="Publish the records of what will be served beside those of this key, wait until caches have them "

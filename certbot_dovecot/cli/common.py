@@ -52,6 +52,11 @@ def config_dir_of(args: argparse.Namespace) -> str:
     return os.path.abspath(args.config_dir or CONFIG_DIR)
 
 
+def is_hook(args: argparse.Namespace) -> bool:
+    """Whether certbot runs this as a deploy hook, for the lineage that it has just renewed."""
+    return not args.lineage and bool(os.environ.get("RENEWED_LINEAGE"))
+
+
 def lineages_of(args: argparse.Namespace) -> tuple[str, list[str]]:
     """Certbot's configuration directory, and the lineages that are meant."""
     from certbot_dovecot import jobs, store

@@ -1,9 +1,14 @@
-"""``certbot-dovecot deploy``: bring lineages to the servers that they are installed on; the directory hook runs it."""
+"""``certbot-dovecot deploy``: bring lineages to the servers that they are installed on; the directory hook runs it.
+
+As certbot's hook it leaves a lineage alone whose renewal conf names the installer: certbot calls that right after the hook,
+and ``-q`` hides what a hook says, a new key's records among it, but not what the installer says on stderr (rule R6).
+"""
 
 from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 
 from certbot_dovecot.cli import common
 from certbot_dovecot.problems import Problem
@@ -15,7 +20,8 @@ def add(commands: common.Commands) -> None:
         "deploy",
         help="bring lineages to the servers that they are installed on",
         description="Bring lineages to the servers that they are installed on, and prove it; what is not installed is not "
-        "touched. This is what the hook in renewal-hooks/deploy runs.",
+        "touched. This is what the hook in renewal-hooks/deploy runs; as a hook (RENEWED_LINEAGE is set, and no LINEAGE given) "
+        "it leaves to the installer what certbot calls the installer for.",
     )
     common.add_lineages(deploy)
     common.add_config_dir(deploy)
@@ -29,6 +35,8 @@ def run(args: argparse.Namespace) -> int:
     from certbot_dovecot.transaction import NoCheckpoint
 
     config_dir, names = common.lineages_of(args)
+    if common.is_hook(args) and _installer_follows(config_dir, names):
+        return 0
     code = 0
     for name in names:
         try:
@@ -53,3 +61,10 @@ def run(args: argparse.Namespace) -> int:
         host = jobs.host(config_dir, jobs.options(config_dir, "", common.said(args)), commands.run, NoCheckpoint())
         print("\n".join(orphans.tell(host, gone)), file=sys.stderr)
     return code
+
+
+def _installer_follows(config_dir: str, names: Sequence[str]) -> bool:
+    """Whether certbot calls the installer for the renewed lineage: certbot wrote its renewal conf before it ran the hook."""
+    from certbot_dovecot import lineages
+
+    return any(found.installer == "dovecot" for name in names if (found := lineages.load(config_dir, name)))

@@ -44,9 +44,13 @@ def run(args: argparse.Namespace) -> int:
     config_dir = common.config_dir_of(args)
     if os.geteuid():
         # What this user may not read is not what is missing.
-        raise Problem("only root may read the private keys and all of the configuration", todo="Run it as root")
+        raise Problem(
+            "only root may read the private keys and all of the configuration", where="doctor", todo="Run it as root"
+        )
     if args.config_dir and not os.path.isdir(config_dir):
-        raise Problem("there is no such directory", where=config_dir, todo="Give certbot's configuration directory")
+        raise Problem(
+            "there is no such directory", where=config_dir, todo=f"Give certbot's, which is mostly {common.CONFIG_DIR}"
+        )
     with progress.waiting("Looking at servers, lineages and keys" + (", and asking the DNS" if args.dns else "")):
         found = doctor.examine(common.way_of(config_dir), args.lineage, common.said(args), args.dns)
     if args.json:

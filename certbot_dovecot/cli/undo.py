@@ -25,7 +25,7 @@ def add(commands: common.Commands) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Do it; returns the exit code."""
-    from certbot_dovecot import summary, undo
+    from certbot_dovecot import lineages, summary, undo
 
     way = common.way_of(common.config_dir_of(args))
     with progress.waiting("Putting the configuration back, and asking every endpoint"):
@@ -37,6 +37,7 @@ def run(args: argparse.Namespace) -> int:
     for note in done.notes:
         print(note)
     if done.paths:
-        print(f"{args.name} is not installed any more; its keys and certificates stay in {way.home}.")
-        print(f"certbot still renews it. To end that: certbot delete --cert-name {args.name}")
+        print(f"{args.name} is not installed any more; its keys and certificates stay in {done.kept}.")
+        if lineages.load(way.config_dir, args.name) is not None:
+            print(f"certbot still renews it. To end that: certbot delete --cert-name {args.name}")
     return 0

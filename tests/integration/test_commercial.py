@@ -238,8 +238,8 @@ BAD = {
     "another key": (lambda: AUTHORITY.leaf([NAME]), f"keys looked at: {STORE}/2026.key."),
     "no issuer": (
         lambda: chained(made := answer(issuer_at="http://ca.example.org/i.crt"), made.chain[1:]),
-        "the certificate of its issuer, Commercial Intermediate 2, is missing, and clients could not follow the chain. Give "
-        "the CA's bundle with --ca-bundle. The certificate says that it is at http://ca.example.org/i.crt.",
+        "the certificate of its issuer, Commercial Intermediate 2, is missing, and clients could not follow the chain. "
+        "Nothing was changed. Give the CA's bundle with --ca-bundle. The certificate says that it is at http://ca.example.org/i.crt.",
     ),
     "someone else's chain": (lambda: chained(answer(), CA.make("Commercial", 2).leaf(["a.test"]).chain), "is missing"),
     "an expired chain": (

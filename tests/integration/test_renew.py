@@ -225,3 +225,23 @@ def test_reconfigure_stores_the_installer(mailhost):
     assert mailhost.snapshot(*CONFIGURATIONS) == before
     mailhost.certbot("renew", "--force-renewal")
     assert set(view.leaves(mailhost).values()) == {view.live_leaf(NAME)}
+
+
+def test_the_hook_leaves_the_new_key_to_the_installer_which_is_heard(mailhost):
+    """``certbot -q`` hides what a hook says, and not what the installer says, which comes right after it (rule R6)."""
+    mailhost.certbot("certonly", "-a", "standalone", "-d", NAME)
+    mailhost.certbot("install", "--cert-name", NAME, "--installer", "dovecot")
+    assert os.path.exists("/etc/letsencrypt/renewal-hooks/deploy/certbot-dovecot")
+    conf = f"/etc/letsencrypt/renewal/{NAME}.conf"
+    if mailhost.certbot_version < (2, 3):
+        mailhost.write(conf, f"{view.read(conf).decode()}installer = dovecot\n")
+    else:
+        mailhost.certbot("reconfigure", "--cert-name", NAME, "--installer", "dovecot", "--server", mailhost.acme)
+    assert "installer = dovecot" in view.read(conf).decode()
+    # Without a new year the key stays from now on, and there is nothing to say.
+    assert "TLSA" not in mailhost.certbot("renew", "-q", "--force-renewal").stderr
+    result = mailhost.certbot("renew", "-q", "--force-renewal", at=NEW_YEAR)
+    assert set(view.leaves(mailhost).values()) == {view.live_leaf(NAME)}
+    assert keys() == ["2026.key", "2027.key"]
+    record = f"_993._tcp.{NAME}. 3600 IN TLSA 3 1 1 {view.spki(f'{STORE}/2027.pem')}"
+    assert result.stderr.count(record) == 1, result.stderr

@@ -116,12 +116,12 @@ def test_what_is_broken_is_told_and_the_rest_is_shown(mailhost):
     mailhost.append("/etc/postfix/master.cf", "broken line\n")
     result = status(mailhost)
     assert result.code == 4
-    assert "CRITICAL Postfix: /etc/postfix/master.cf" in result.stdout
+    assert "CRITICAL Postfix cannot be looked at: /etc/postfix/master.cf" in result.stdout
     assert "Dovecot imap (TLS)" in result.stdout
     mailhost.write(f"{STORE}/state.json", "{")
     result = status(mailhost)
     assert result.code == 4
-    assert f"UNKNOWN {NAME}: {STORE}/state.json: this record is damaged" in result.stdout
+    assert f"UNKNOWN {NAME}: not everything could be looked at: {STORE}/state.json: this record is damaged" in result.stdout
 
 
 @pytest.mark.parametrize(

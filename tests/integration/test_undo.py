@@ -60,6 +60,17 @@ def test_an_admins_edits_since_stay(mailhost):
     assert "letsencrypt" not in mailhost.run("doveconf", "-n").stdout
 
 
+def test_that_certbot_goes_on_renewing_is_said_of_what_certbot_knows(mailhost):
+    mailhost.certbot(*INSTALL)
+    said = undo(mailhost, NAME).stdout
+    assert f"its keys and certificates stay in {STORE}.\ncertbot still renews it." in said
+    install(mailhost, NAME)
+    mailhost.certbot("delete", "--cert-name", NAME)
+    said = undo(mailhost, NAME).stdout
+    assert f"stay in {STORE}." in said
+    assert "certbot" not in said.partition(f"stay in {STORE}.")[2]
+
+
 def test_lines_that_were_edited_since_are_refused_and_the_message_says_what_was_there(mailhost):
     mailhost.certbot(*INSTALL)
     path = "/etc/postfix/master.cf"
@@ -147,7 +158,7 @@ def test_a_kill_at_every_write_is_finished_by_the_next_run(mailhost, tmp_path):
 @pytest.mark.parametrize(
     ("args", "code", "text"),
     [
-        (("no.such.test",), 1, "certbot-dovecot has not installed it"),
+        (("no.such.test",), 1, "it is not installed by certbot-dovecot"),
         ((), 64, "usage: certbot-dovecot undo"),
         ((NAME, "--nonsense"), 64, "usage: certbot-dovecot"),
     ],

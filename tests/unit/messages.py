@@ -1,9 +1,9 @@
-"""Every problem that the code can tell an admin, collected from its syntax trees.
+"""Every problem that the code can tell an admin, and every finding of ``status``, collected from the syntax trees.
 
 A *template* is the text with ``...`` for what is only known at run time.  What is followed: constants, f-strings, sums, either
 branch of a condition; functions that make a problem of a parameter ``what``, wherever they are called; functions of the same
-file that return a text; and variables of which the same function, or for an attribute the same file, says the text.  What
-cannot be followed is no template but an error, so that nothing is missed in silence.
+file that return a text; and variables of which the same function, or else the file, says the text (within an f-string only
+``what``).  What cannot be followed is no template but an error, so that nothing is missed in silence.
 """
 
 from __future__ import annotations
@@ -62,6 +62,7 @@ class _Maker:
     module: str
     function: str
     parameters: tuple[str, ...]
+    defaults: dict[str, ast.expr]
     construction: ast.Call
 
 
@@ -93,6 +94,27 @@ def collect(root: pathlib.Path = ROOT) -> tuple[Message, ...]:
                 if _name(call.func) == maker.function and (module.name == maker.module or _is_of(call.func, maker.module)):
                     found += _messages(module, call, maker.construction, _arguments(call, maker), maker.parameters)
     return tuple(sorted(set(found), key=lambda one: one.at))
+
+
+def findings(path: pathlib.Path = ROOT / "health.py") -> tuple[Message, ...]:
+    """What ``certbot-dovecot status`` may find, by line; what begins with a blank goes on behind an endpoint.
+
+    :raises Unfollowed: with file and line.
+    """
+    module = _read(path, path.parent)
+    found = []
+    for call in _calls(module.tree):
+        if _name(call.func) == "Finding":
+            says = dict(zip(("grade", "lineage", "what", "todo"), call.args))
+            says.update({keyword.arg: keyword.value for keyword in call.keywords if keyword.arg})
+            at = f"{module.name}:{call.lineno}"
+            try:
+                todo = "todo" in says and all(_texts(module, call, says["todo"], {}))
+                texts = list(_texts(module, call, says["what"], {}))
+            except Unfollowed as exc:
+                raise Unfollowed(f"{at}: {exc}: {ast.unparse(call)}") from exc
+            found += [Message(template(HOLE * text.startswith(" ") + text), at, True, todo) for text in texts]
+    return tuple(found)
 
 
 def reasons(path: pathlib.Path = ROOT / "dane" / "rollover.py") -> dict[str, str]:
@@ -155,11 +177,15 @@ def _maker(module: _Module, call: ast.Call) -> Optional[_Maker]:
     around = module.inside[call]
     if not around or not call.args:
         return None
-    names = tuple(arg.arg for arg in around[-1].args.args if arg.arg not in ("self", "cls"))
+    arguments = around[-1].args
+    names = tuple(arg.arg for arg in arguments.args if arg.arg not in ("self", "cls"))
     used = {node.id for node in ast.walk(call.args[0]) if isinstance(node, ast.Name)}
     if not used & set(names) or not _text_parameter(around[-1], call.args[0]):
         return None
-    return _Maker(module.name, around[-1].name, names, call)
+    defaults = dict(zip(names[len(names) - len(arguments.defaults) :], arguments.defaults))
+    defaults.update({arg.arg: value for arg, value in zip(arguments.kwonlyargs, arguments.kw_defaults) if value is not None})
+    names += tuple(arg.arg for arg in arguments.kwonlyargs)
+    return _Maker(module.name, around[-1].name, names, defaults, call)
 
 
 def _text_parameter(function: _Function, text: ast.expr) -> bool:
@@ -170,7 +196,7 @@ def _text_parameter(function: _Function, text: ast.expr) -> bool:
 
 
 def _arguments(call: ast.Call, maker: _Maker) -> dict[str, ast.expr]:
-    given = dict(zip(maker.parameters, call.args))
+    given = {**maker.defaults, **dict(zip(maker.parameters, call.args))}
     given.update({keyword.arg: keyword.value for keyword in call.keywords if keyword.arg})
     return given
 
@@ -218,7 +244,7 @@ def _texts(module: _Module, call: ast.AST, node: ast.expr, given: dict[str, ast.
         if node.id in given:
             yield from _texts(module, call, given[node.id], {})
         else:
-            yield from _assigned(module, node.id, module.inside[call][-1:] or (module.tree,))
+            yield from _assigned(module, node.id, module.inside[call][-1:])
     elif isinstance(node, ast.Attribute) and node.attr == "what":
         return
     elif isinstance(node, ast.Attribute):
@@ -243,7 +269,7 @@ def _joined(module: _Module, call: ast.AST, parts: Sequence[ast.expr], given: di
     heads = [HOLE]
     if isinstance(first, ast.Constant):
         heads = [str(first.value)]
-    elif isinstance(first, ast.FormattedValue) and _name(first.value) in given and _name(first.value) == "what":
+    elif isinstance(first, ast.FormattedValue) and isinstance(first.value, ast.Name) and first.value.id == "what":
         heads = list(_texts(module, call, first.value, given))
     for head in heads:
         yield from (head + tail for tail in _joined(module, call, rest, given))
@@ -257,17 +283,19 @@ def _either(module: _Module, call: ast.AST, node: ast.expr, given: dict[str, ast
 
 
 def _assigned(module: _Module, name: str, scopes: Sequence[ast.AST]) -> Iterator[str]:
-    """Texts that are assigned to a variable."""
-    texts = []
-    for scope in scopes:
-        for node in ast.walk(scope):
-            targets = node.targets if isinstance(node, ast.Assign) else []
-            for target in targets:
-                if isinstance(target, ast.Name) and target.id == name and not _empty(node.value):
-                    texts += list(_texts(module, node, node.value, {}))
+    """Texts that are assigned to a variable in ``scopes``, or else in the file, outside of its functions."""
+    nodes = [node for scope in scopes for node in ast.walk(scope)]
+    texts = list(_said_of(module, name, nodes)) or list(_said_of(module, name, module.tree.body))
     if not texts:
         raise Unfollowed(f"nothing in sight says {name}")
     yield from texts
+
+
+def _said_of(module: _Module, name: str, nodes: Sequence[ast.AST]) -> Iterator[str]:
+    for node in nodes:
+        for target in node.targets if isinstance(node, ast.Assign) else []:
+            if isinstance(target, ast.Name) and target.id == name and not _empty(node.value):
+                yield from _texts(module, node, node.value, {})
 
 
 def _empty(node: ast.expr) -> bool:

@@ -82,6 +82,12 @@ def test_a_certificate_from_elsewhere_has_another_remedy():
     assert "certbot-dovecot csr" in one.todo
     [one] = found(installed(leaf=leaf(1)))
     assert f"certbot renew --cert-name {NAME}" in one.todo
+    # No certbot renew comes by, and certbot install does not know it.
+    for more, remedy in (({"withdrawn": ("Dovecot",)}, "install-cert"), ({"open": ("Dovecot",)}, f"deploy {NAME}")):
+        [one] = found(installed(external=True, live="", **more))
+        assert remedy in one.todo
+        assert "certbot renew" not in one.todo
+        assert "certbot install " not in one.todo
 
 
 def test_a_standby_that_expires():
@@ -98,8 +104,8 @@ def test_a_standby_that_expires():
         ({"open": ("Postfix",)}, Grade.WARNING, "not proven on Postfix", "certbot-dovecot deploy"),
         ({"live": "E" * 64}, Grade.WARNING, "another certificate than the servers", "certbot-dovecot deploy"),
         ({"problem": "x is damaged."}, Grade.UNKNOWN, "x is damaged", ""),
-        ({"step": Step(Kind.KEEP, "a 2 1 1 record", lasting=True)}, Grade.WARNING, "would be held up: a 2 1 1 record", ""),
-        ({"step": Step(Kind.KEEP, "bogus"), "due": True}, Grade.WARNING, "is due, and held up: bogus", ""),
+        ({"step": Step(Kind.KEEP, "a 2 1 1 record", lasting=True)}, Grade.WARNING, "be held up: a 2 1 1 record", "--dns"),
+        ({"step": Step(Kind.KEEP, "bogus"), "due": True}, Grade.WARNING, "is due, and held up: bogus", "status --dns"),
         ({"step": Step(Kind.STANDBY, "none"), "due": True}, Grade.WARNING, "is due, and waits", "certbot-dovecot standby"),
         ({"step": Step(Kind.PUBLISH, "lacks")}, Grade.WARNING, "the DNS lacks a record: lacks", "certbot-dovecot tlsa"),
     ],
@@ -123,7 +129,8 @@ def test_endpoints():
     dark = replace(asked(), leaf=None, error="connection refused")
     [one] = found(endpoints=[dark, replace(dark, endpoint=replace(IMAPS, port=995))])
     assert one.grade is Grade.CRITICAL
-    assert "[::1]:993 (TLS), Dovecot imap [::1]:995 (TLS), asked for mail.example.org: connection refused" in one.what
+    assert "[::1]:993 (TLS), Dovecot imap [::1]:995 (TLS), asked for mail.example.org, serves no usable" in one.what
+    assert one.what.endswith("certificate: connection refused")
     [one] = found(endpoints=[asked(served=leaf(digest="E" * 64, names=("old.test",)))])
     assert "serves another certificate, of old.test until 2027-01-23" in one.what
     # What is none of ours is right whatever it serves, and a warning if it serves nothing.

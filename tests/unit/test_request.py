@@ -111,9 +111,9 @@ def test_the_subject():
 @pytest.mark.parametrize(
     ("about", "said"),
     [
-        (Subject(country="Germany"), "--country can have 2"),
-        (Subject(country="D"), "--country is a code of two letters"),
-        (Subject(country="\u00c4\u00d6"), "--country is a code of two letters"),
+        (Subject(country="Germany"), "--country 'Germany' is not a code"),
+        (Subject(country="D"), "--country 'D' is not a code of two letters"),
+        (Subject(country="\u00c4\u00d6"), "is not a code of two letters"),
         (Subject(organization="x" * 65), "--organization can have 64"),
         (Subject(locality="a\nb"), "--locality"),
     ],
