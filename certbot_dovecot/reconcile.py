@@ -35,7 +35,7 @@ from certbot_dovecot.dane import tlsa
 from certbot_dovecot.files import Edit, Signature
 from certbot_dovecot.former import Former
 from certbot_dovecot.plan import Job, Plan, Target
-from certbot_dovecot.problems import Changed, DeployProblem, Problem, ServerProblem
+from certbot_dovecot.problems import Changed, DeployProblem, Problem, ServerProblem, StateProblem
 from certbot_dovecot.servers import probe
 from certbot_dovecot.servers.contract import Endpoint, IMailServer, View
 from certbot_dovecot.servers.probe import Answer
@@ -203,8 +203,14 @@ class Deployment:
             return
         path = former.path_of(self.plan.place)
         was = [former.path_of(store.folder(self.host.home, "", name)) for name in filter(None, [self.plan.job.replaces])]
-        if self._former is None:
-            self._former = {**former.load(path), **{file: one for theirs in was for file, one in former.load(theirs).items()}}
+        try:
+            if self._former is None:
+                before = [former.load(one) for one in (path, *was)]
+                self._former = {file: one for known in before for file, one in known.items()}
+        except StateProblem as problem:
+            # A renewal does not wait for the way back; undo says the same.
+            self.notes += (str(problem),)
+            return
         known = former.followed(self._former, [edit for edits in self._edits.values() for edit in edits])
         self._transaction.do(Edit(path, files.read_if_there(path), former.dump(known), 0o600))
         # Of two lineages that change places, what was before goes with the place.

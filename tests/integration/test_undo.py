@@ -179,3 +179,7 @@ def test_without_a_record_of_what_was_before(mailhost):
     mailhost.write(f"{STORE}/former.json", "{}")
     result = undo(mailhost, NAME)
     assert (result.code, "damaged" in result.stderr) == (1, True)
+    # A renewal does not wait for it, nor writes over it.
+    mailhost.certbot("renew", "-q", at=NEW_YEAR)
+    assert "2027.pem" in mailhost.run("postconf", "-P").stdout
+    assert view.read(f"{STORE}/former.json") == b"{}"
