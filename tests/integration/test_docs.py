@@ -20,7 +20,7 @@ ELSEWHERE = {
     "apt install ./build/packages/trixie/python3-certbot-dovecot_*.deb": "the tests of the Debian packages",
     "apt purge python3-certbot-dovecot": "the tests of the Debian packages",
     "make packages": "a run of itself, in a clone",
-    "python3 -m pip install --break-system-packages --no-deps build/packages/dist/certbot_dovecot-*.whl": "the tests of the wheel",
+    "python3 -m pip install --break-system-packages --no-deps build/packages/dist/*.whl": "the tests of the wheel",
     "systemctl list-timers certbot.timer certbot-renew.timer": "a host that systemd has booted",
 }
 
