@@ -64,22 +64,25 @@ _certbot_dovecot() {
             mapfile -t COMPREPLY < <(compgen -W "2048 3072 4096" -- "$cur")
             return
             ;;
-        --names | --reason | --warning | --critical | --country)
+        --names | --reason | --warning | --critical | --country | --state | --locality | --organization | --resolver)
             return
             ;;
     esac
     case $command in
         "") options="--version" ;;
         status) options="--json --nagios --prometheus --all --dns --warning --critical --config-dir" ;;
-        doctor) options="--json --dns --config-dir" ;;
+        doctor) options="--json --dns $servers" ;;
         plan) options="--lineage --cert --key --chain --names $servers" ;;
-        undo) options="--config-dir" ;;
+        undo) options="--now --config-dir" ;;
         tlsa) options="--json $servers" ;;
         deploy) options="$servers" ;;
         standby) options="--remove --config-dir" ;;
         rollover) options="--now --reason --config-dir" ;;
-        csr) options="--key-type --elliptic-curve --rsa-key-size --new-key --reuse-key --country --lineage --config-dir" ;;
-        install-cert) options="--cert --ca-bundle --key --lineage --dry-run --config-dir" ;;
+        csr)
+            options="--key-type --elliptic-curve --rsa-key-size --new-key --reuse-key --country --state --locality"
+            options+=" --organization --lineage --config-dir --store"
+            ;;
+        install-cert) options="--cert --ca-bundle --key --lineage --dry-run --resolver --now $servers" ;;
         *) return ;;
     esac
     if [[ $cur == -* ]]; then

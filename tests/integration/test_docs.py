@@ -17,10 +17,10 @@ PAGES = sorted(path for path in [ROOT / "README.rst", *(ROOT / "docs").glob("*.r
 #: What the lab cannot run, and who does.
 ELSEWHERE = {
     "apt install certbot python3-configobj python3-dnspython python3-zope.interface python3-pip": "the tests of the wheel",
-    "apt install python3-certbot-dovecot": "the tests of the Debian packages",
+    "apt install ./build/packages/trixie/python3-certbot-dovecot_*.deb": "the tests of the Debian packages",
     "apt purge python3-certbot-dovecot": "the tests of the Debian packages",
-    "dnf install python3-certbot-dovecot": "the tests of the RPM package",
-    "python3 -m pip install --break-system-packages --no-deps certbot-dovecot": "the tests of the wheel",
+    "make packages": "a run of itself, in a clone",
+    "python3 -m pip install --break-system-packages --no-deps build/packages/dist/*.whl": "the tests of the wheel",
     "systemctl list-timers certbot.timer certbot-renew.timer": "a host that systemd has booted",
 }
 

@@ -13,7 +13,9 @@ import sys
 import time
 from typing import Optional
 
-from tests.lab import commands, lab, names, packages, story
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from tests.lab import ca, commands, lab, names, packages, story
 from tests.lab.lab import Lab
 
 ZONE = """\
@@ -45,6 +47,7 @@ class Play:
         self.names: Optional[names.Names] = None
         self.then, self.since = _now(), time.monotonic()
         self._stack = contextlib.ExitStack()
+        self._authority = ca.CA.make("Example CA", steps=2)
 
     def __enter__(self) -> Play:
         return self
@@ -61,7 +64,7 @@ class Play:
         """
         if isinstance(step, story.Typed):
             done = self._sh(step.text, step.at)
-            wrong = story.differs([self._here(line) for line in step.expected], done.stdout)
+            wrong = story.differs([self._here(line) for line in step.expected], done.stdout, dated=bool(step.at))
             if done.code != step.code:
                 wrong = f"It ended with {done.code}, not {step.code}.\n{wrong or done.stdout}"
             if wrong:
@@ -117,6 +120,15 @@ class Play:
         done = self._sh(step.about, step.at)
         if done.code:
             raise Untrue(f"line {step.line}: {step.about}\n{done}")
+
+    def _ca(self, step: story.Event) -> None:
+        """As CAs mail it: the certificate for a year, and a bundle with the root, the wrong way up."""
+        request, cert, bundle = map(pathlib.Path, self._here(step.about).split())
+        begin = (self.then - _now()).total_seconds() if step.at else 0.0
+        made = self._authority.answer(request.read_bytes(), begin=begin - ca.DAY, end=begin + 365 * ca.DAY)
+        above = [self._authority.root.cert, *reversed(made.chain)]
+        cert.write_bytes(made.cert_pem)
+        bundle.write_bytes(b"".join(one.public_bytes(Encoding.PEM) for one in above))
 
     def _dovecot(self, step: story.Event) -> None:
         version = self.host.run("dovecot", "--version").stdout

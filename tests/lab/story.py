@@ -2,7 +2,8 @@
 
 Commands are in ``.. code-block:: console`` blocks.  A line that begins with ``# `` is typed by root on the mail host (a
 backslash at its end: it goes on in the next line); the lines below it are what is printed, stdout and stderr as a terminal
-mixes them.  In these, ``...`` stands for any text within a line, and a line of nothing else for any number of lines.
+mixes them.  In these, ``...`` stands for any text within a line, and a line of nothing else for any number of lines; where the
+story has no date of its own, ``2026-11-25`` is any date; and columns may be wider than the page's, as names are.
 
 RST comments, which no reader sees, steer it:
 
@@ -12,6 +13,7 @@ RST comments, which no reader sees, steer it:
 ``.. lab: at 2027-01-25``       the date of what follows (noon, UTC, if no time is given); ``.. lab: now``: today
 ``.. lab: write PATH``          an admin's file: the indented text below, or else the next literal block of the page
 ``.. lab: do COMMAND``          what happens to the host without anybody typing it: a server dies; it must succeed
+``.. lab: ca CSR CERT BUNDLE``  a commercial CA answers a request: it mails a certificate, and what is above it
 ``.. lab: dns``                 the name servers of the lab have the host's zone, signed, and a cache that validates
 ``.. lab: dns follows``         the secondary hears of what the primary has
 ``.. lab: dns records NAME``    an admin puts the records of a lineage's ``tlsa.zone`` into the zone
@@ -72,7 +74,7 @@ class File:
 
 @dataclass(frozen=True)
 class Event:
-    """Something that happens: ``fresh``, ``do``, ``dns``, ``dovecot``; with what is said about it."""
+    """Something that happens: ``fresh``, ``do``, ``ca``, ``dns``, ``dovecot``; with what is said about it."""
 
     line: int
     kind: str
@@ -80,6 +82,8 @@ class Event:
     at: str = ""
 
 
+#: What may be said about some of them.
+_EVENTS = {"ca": r"\S+ \S+ \S+", "dns": r"|follows|records \S+"}
 Step = Union[Typed, Elsewhere, File, Event]
 
 
@@ -138,7 +142,7 @@ def steps(page: str) -> tuple[Step, ...]:
             file = Event(block.line, verb, about)
         elif verb == "elsewhere" and about:
             elsewhere = about
-        elif (verb in ("do", "dovecot") and about) or (verb == "dns" and re.fullmatch(r"|follows|records \S+", about)):
+        elif (verb in ("do", "dovecot") and about) or (verb in _EVENTS and re.fullmatch(_EVENTS[verb], about)):
             told.append(Event(block.line, verb, about, at))
         else:
             raise Unclear(f"line {block.line}: {block.head!r} is not known to the lab")
@@ -188,10 +192,13 @@ def strays(page: str) -> list[tuple[int, str]]:
     return found
 
 
-def differs(expected: Sequence[str], printed: str) -> str:
-    """Empty if what was printed is as the page says, else both, to be shown."""
+def differs(expected: Sequence[str], printed: str, dated: bool = True) -> str:
+    """Empty if what was printed is as the page says, else both, to be shown.
+
+    :param dated: the dates must be the same; else any date will do.
+    """
     lines = [line.rstrip() for line in printed.strip("\n").split("\n")] if printed.strip() else []
-    if _lines_match([line.rstrip() for line in expected], lines):
+    if _lines_match([_plain(line, dated) for line in expected], [_plain(line, dated) for line in lines]):
         return ""
     wanted = "\n".join(f"  {line}" for line in expected) or "  (nothing)"
     got = "\n".join(f"  {line}" for line in lines) or "  (nothing)"
@@ -230,6 +237,12 @@ def _trimmed(lines: Sequence[str]) -> tuple[str, ...]:
 
 def _text(lines: Sequence[str]) -> str:
     return "\n".join(lines) + "\n"
+
+
+def _plain(line: str, dated: bool) -> str:
+    """A line as it is compared."""
+    line = re.sub(r"(?<=\S) {2,}", "  ", line.rstrip())
+    return line if dated else re.sub(r"\b20\d\d-\d\d-\d\d\b", "DATE", line)
 
 
 def _lines_match(expected: Sequence[str], lines: Sequence[str]) -> bool:

@@ -13,8 +13,6 @@ from certbot_dovecot.installer import Installer
 ROOT = pathlib.Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.rst", *sorted(DOCS.glob("*.rst"))]
-#: Subcommands that the pages tell of already, and that are not in the parser yet.
-NOT_YET = {"csr", "doctor", "install-cert", "status", "undo"}
 
 
 def commands() -> dict[str, argparse.ArgumentParser]:
@@ -29,9 +27,9 @@ def options(command: argparse.ArgumentParser) -> set[str]:
 
 
 def values(command: argparse.ArgumentParser) -> dict[str, Optional[str]]:
-    """Long options to the placeholder of their value; None for a flag."""
+    """Long options to the placeholder of their value (the option's last word, if the parser has none); None for a flag."""
     return {
-        name: None if action.nargs == 0 else str(action.metavar)
+        name: None if action.nargs == 0 else str(action.metavar or name.rpartition("-")[2].upper())
         for action in command._actions
         for name in action.option_strings
         if name in options(command)

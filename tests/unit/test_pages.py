@@ -28,7 +28,7 @@ def wrong(words: str) -> str:
     """What in the words after ``certbot-dovecot`` the parser does not know; empty if all is known."""
     known = pages.commands()
     name, *rest = words.partition(" -- ")[0].split()
-    if name in pages.NOT_YET or name in ("COMMAND", "--help", "--version"):
+    if name in ("COMMAND", "--help", "--version"):
         return ""
     if name not in known:
         return name
@@ -63,10 +63,6 @@ def test_every_page_with_commands_begins_fresh(page):
 @pytest.mark.parametrize("words", ["nonsense", "plan --nonsense", "tlsa NAME --now", "rollover NAME --reasons TEXT"])
 def test_what_does_not_exist_is_seen(words):
     assert wrong(words)
-
-
-def test_a_command_that_is_there_is_no_longer_excused():
-    assert not pages.NOT_YET & set(pages.commands()), "remove it from NOT_YET in tests/unit/pages.py"
 
 
 def test_the_map_has_every_room():

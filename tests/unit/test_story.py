@@ -45,6 +45,8 @@ Its file::
 
 .. lab: do postfix stop
 
+.. lab: ca /a.csr /a.crt /ca.crt
+
 .. lab: elsewhere the tests of the packages
 
 .. code-block:: console
@@ -66,8 +68,9 @@ def test_a_page():
         File(26, "/etc/some.ini", "key = value\n"),
         File(32, "/etc/hidden", "secret\n"),
         Event(36, "do", "postfix stop", "2027-01-25 12:00:00"),
-        Elsewhere(42, "apt install it", "the tests of the packages"),
-        Event(44, "now"),
+        Event(38, "ca", "/a.csr /a.crt /ca.crt", "2027-01-25 12:00:00"),
+        Elsewhere(44, "apt install it", "the tests of the packages"),
+        Event(46, "now"),
     )
 
 
@@ -83,6 +86,7 @@ def test_a_page():
         ".. lab: fresh please\n",
         ".. lab: do\n",
         ".. lab: dns leads\n",
+        ".. lab: ca /a.csr\n",
         ".. lab: nonsense\n",
         ".. lab: write /a\n",
         ".. lab: write /a\n\n.. lab: fresh\n",
@@ -129,10 +133,19 @@ def test_what_is_no_command_is_not():
         (["..."], ""),
         (["a", "", "b"], "a\n\nb"),
         (["a.c (x|y)*"], "a.c (x|y)*"),
+        (["a  b", "  c d"], "a     b\n  c d"),
     ],
 )
 def test_as_the_page_says(expected, printed):
     assert story.differs(expected, printed) == ""
+
+
+def test_a_date_is_any_date_where_the_story_has_none():
+    expected = ["until 2026-11-25 (90 days)"]
+    assert story.differs(expected, "until 2031-01-02 (90 days)", dated=False) == ""
+    assert story.differs(expected, "until 2031-01-02 (90 days)")
+    assert story.differs(expected, "until soon (90 days)", dated=False)
+    assert story.differs(expected, "until 2031-01-02 (91 days)", dated=False)
 
 
 @pytest.mark.parametrize(
@@ -147,6 +160,8 @@ def test_as_the_page_says(expected, printed):
         (["a", "...", "d"], "a\nb\nc"),
         (["...", "b", "c"], "b\nb\nd\nc\nd"),
         (["abc"], "a.c"),
+        (["a b"], "a  b"),
+        (["  a"], "a"),
         (["..."] * 20 + ["x"], "y\n" * 200),
     ],
 )
