@@ -21,6 +21,8 @@ ELSEWHERE = {
     "apt purge python3-certbot-dovecot": "the tests of the Debian packages",
     "make packages": "a run of itself, in a clone",
     "python3 -m pip install --break-system-packages --no-deps build/packages/dist/*.whl": "the tests of the wheel",
+    "python3 -m pytest -p no:cacheprovider --hypothesis-profile=package tests/unit": "the builds of the packages",
+    "python3 -m sphinx -b man docs man": "the builds of the packages",
     "systemctl list-timers certbot.timer certbot-renew.timer": "a host that systemd has booted",
 }
 
