@@ -21,7 +21,7 @@ MNT_DETACH = 2
 _KINDS = {"mount": "mnt", "net": "net", "uts": "uts"}
 
 #: Directories that are the machine's as it is, and private from then on.
-OVERLAID = ("/etc", "/var/lib")
+OVERLAID = ("/etc", "/root", "/var/lib")
 #: Directories that begin empty.
 EMPTY = ("/dev/shm", "/var/log", "/var/spool")
 #: The lab's own place; /run begins empty too.
