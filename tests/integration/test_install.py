@@ -29,8 +29,10 @@ def test_one_command_and_every_port_serves_the_new_certificate(mailhost):
 
 def test_the_store_is_private_where_it_must_be(mailhost):
     mailhost.certbot(*INSTALL)
-    assert sorted(os.listdir(STORE)) == ["2026.key", "2026.pem", "state.json", "tlsa.json", "tlsa.zone"]
-    assert stat.S_IMODE(os.stat(f"{STORE}/2026.key").st_mode) == 0o600
+    assert sorted(os.listdir(STORE)) == ["2026.key", "2026.pem", "former.json", "state.json", "tlsa.json", "tlsa.zone"]
+    # A configuration may have passwords.
+    for secret in ("2026.key", "former.json"):
+        assert stat.S_IMODE(os.stat(f"{STORE}/{secret}").st_mode) == 0o600
     assert view.read(f"{STORE}/2026.pem") == view.read(f"/etc/letsencrypt/live/{NAME}/fullchain.pem")
     assert view.read(f"{STORE}/2026.key") == view.read(f"/etc/letsencrypt/live/{NAME}/privkey.pem")
 

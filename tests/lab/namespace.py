@@ -10,9 +10,13 @@ import ctypes
 import os
 import signal
 import socket
+import stat
 import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Container, Iterable
+from pathlib import Path
 
 #: <sched.h>, <sys/mount.h>
 CLONE_NEWNS, CLONE_NEWUTS, CLONE_NEWNET = 0x00020000, 0x04000000, 0x40000000
@@ -66,6 +70,8 @@ def enter(hostname: str) -> int:
         raise Unavailable(f"overlayfs: {exc.strerror}") from exc
     for path in EMPTY:
         empty(path)
+    for path in (sys.prefix, sys.base_prefix, os.getcwd()):
+        _open(path)
     socket.sethostname(hostname)
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True, env=dict(os.environ, PATH="/usr/sbin:/sbin:/usr/bin:/bin"))
     return machine
@@ -135,6 +141,16 @@ def sweep(but: Container[int] = (), seconds: float = 10) -> None:
             raise Unavailable(f"processes that can be killed: {left} are still there after {seconds:.0f} s")
         kill(left)
         time.sleep(0.005)
+
+
+def _open(path: str) -> None:
+    """Let others than root reach ``path``, in here: a directory on the way that is closed to them gets an open one over it."""
+    way = [str(one) for one in reversed(Path(os.path.realpath(path)).parents)]
+    for closed in way:
+        if not os.stat(closed).st_mode & stat.S_IXOTH:
+            upper, work = (tempfile.mkdtemp(dir=PLACE) for _ in range(2))
+            os.chmod(upper, 0o755)
+            mount("overlay", closed, "overlay", 0, f"lowerdir={closed},upperdir={upper},workdir={work}")
 
 
 def _call(name: str, *arguments: object) -> None:
