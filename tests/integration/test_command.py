@@ -16,8 +16,13 @@ def command(mailhost, *args):
 
 @pytest.mark.parametrize(
     "args",
-    [(), ("nonsense",), ("tlsa", "--nonsense"), ("plan",), ("plan", "--cert", "x"), ("plan", "--lineage", "x", "--cert", "y")],
-)
+    [
+        (), ("nonsense",), ("tlsa", "--nonsense"), ("deploy", "--nonsense"), ("plan",), ("plan", "--cert", "x"),
+        ("plan", "--lineage", "x", "--cert", "y"), ("standby",), ("standby", "x", "y"), ("rollover",), ("rollover", "x", "--now"),
+        ("rollover", "x", "--reason", "y"), ("csr",), ("install-cert",), ("undo",), ("status", "--warning", "x"),
+        ("doctor", "--nonsense"),
+    ],
+)  # fmt: skip
 def test_wrong_usage(mailhost, args):
     result = command(mailhost, *args)
     assert result.code == 64

@@ -7,7 +7,7 @@ import os
 import sys
 import time
 
-from certbot_dovecot import progress
+from certbot_dovecot import cli, progress, status
 from certbot_dovecot.cli import screen
 from certbot_dovecot.servers import probe
 from certbot_dovecot.servers.contract import Endpoint
@@ -60,6 +60,15 @@ def test_a_pipe_gets_nothing(capsys, monkeypatch):
         progress.endpoints(["a"])
     print(screen.painted("OK", "x"))
     assert tuple(capsys.readouterr()) == ("x\n", "")
+
+
+def test_an_interrupt_ends_without_a_traceback(capsys, monkeypatch):
+    def interrupted(*args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(status, "make", interrupted)
+    assert cli.main(["status"]) == 130
+    assert capsys.readouterr().err == "certbot-dovecot: interrupted\n"
 
 
 def test_the_probe_tells_what_it_waits_for():
