@@ -18,7 +18,8 @@ def command(mailhost, *args):
     "args",
     [
         (), ("nonsense",), ("tlsa", "--nonsense"), ("deploy", "--nonsense"), ("plan",), ("plan", "--cert", "x"),
-        ("plan", "--lineage", "x", "--cert", "y"), ("standby",), ("standby", "x", "y"), ("rollover",), ("rollover", "x", "--now"),
+        ("plan", "--lineage", "x", "--cert", "y"), ("standby",), ("standby", "x", "y"), ("rollover",),
+        ("rollover", "x", "--now"),
         ("rollover", "x", "--reason", "y"), ("csr",), ("install-cert",), ("undo",), ("status", "--warning", "x"),
         ("doctor", "--nonsense"),
     ],
