@@ -125,7 +125,8 @@ class _Undoing:
         except Problem as problem:
             raise self._back(problem, before) from problem
         except BaseException:
-            self._transaction.undo()
+            # Servers may have been reloaded by now.
+            self._back(Problem("interrupted"), before)
             raise
         notes = [] if edits else [_NOTHING]
         notes += [f"{server.name} does not run: it was not reloaded." for server in touched if server not in running]

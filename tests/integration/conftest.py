@@ -11,8 +11,11 @@ import os
 import pytest
 
 from tests.lab import lab as labs
+from tests.lab import names as name_servers
 from tests.lab.lab import Unavailable
 
+#: For dynamic updates, in the form of certbot-dns-rfc2136.
+CREDENTIALS = "/etc/letsencrypt/rfc2136.ini"
 #: What no test may touch on the machine itself.
 MACHINE = ("/etc/aliases", "/etc/dovecot", "/etc/letsencrypt", "/etc/postfix", "/var/lib/letsencrypt", "/var/spool/postfix")
 
@@ -35,6 +38,19 @@ def mailhost(lab):
     """A mail host as just installed, and running."""
     lab.host.reset()
     return lab.host
+
+
+@pytest.fixture
+def names(mailhost):
+    """Name servers; the file of credentials is there."""
+    with name_servers.run("knot") as servers:
+        mailhost.write(
+            CREDENTIALS,
+            f"dns_rfc2136_server = {name_servers.PRIMARY}\ndns_rfc2136_name = lab\ndns_rfc2136_secret = {servers.secret}\n"
+            "dns_rfc2136_algorithm = HMAC-SHA256\n",
+        )
+        os.chmod(CREDENTIALS, 0o600)
+        yield servers
 
 
 @pytest.fixture(scope="session")

@@ -8,34 +8,19 @@ from __future__ import annotations
 import json
 import os
 
-import pytest
-
 from certbot_dovecot.dane import publish, update
 from tests.integration import view
+from tests.integration.conftest import CREDENTIALS
 from tests.lab import names as name_servers
 
 NAME = "mail.secure.test"
 OTHER = f"{NAME}-standby"
 HOME = "/etc/letsencrypt/dovecot"
 LIVE = "/etc/letsencrypt/live"
-CREDENTIALS = "/etc/letsencrypt/rfc2136.ini"
 INSTALL = ("--installer", "dovecot", "-a", "standalone", "-d", NAME, "--dovecot-resolver", name_servers.CACHE)
 RFC2136 = ("--dovecot-publish-rfc2136", CREDENTIALS)
 #: Proven after two days; a new year.
 LATER, NEW_YEAR = "2026-12-20 12:00:00", "2027-01-02 12:00:00"
-
-
-@pytest.fixture
-def names(mailhost):
-    """Name servers; the file of credentials is there."""
-    with name_servers.run("knot") as servers:
-        mailhost.write(
-            CREDENTIALS,
-            f"dns_rfc2136_server = {name_servers.PRIMARY}\ndns_rfc2136_name = lab\ndns_rfc2136_secret = {servers.secret}\n"
-            "dns_rfc2136_algorithm = HMAC-SHA256\n",
-        )
-        os.chmod(CREDENTIALS, 0o600)
-        yield servers
 
 
 def renew(host, servers, at: str, *more: str):

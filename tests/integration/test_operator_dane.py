@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from tests.integration import view
-from tests.integration.test_dane import INSTALL, LATER, NAME, OTHER, RFC2136, key_of, names, served, stands  # noqa: F401
+from tests.integration.test_dane import INSTALL, LATER, NAME, OTHER, RFC2136, key_of, served, stands
 from tests.integration.test_renew import CONFIGURATIONS
 
 
@@ -13,7 +13,7 @@ def status(mailhost, *args, at=None):
     return mailhost.run("certbot-dovecot", "status", *args, at=at, check=False)
 
 
-def test_the_step_and_its_time_from_the_records_and_from_the_dns(mailhost, names):  # noqa: F811
+def test_the_step_and_its_time_from_the_records_and_from_the_dns(mailhost, names):
     mailhost.certbot(*INSTALL, *RFC2136)
     mailhost.run("certbot-dovecot", "standby", NAME)
     names.catch_up()
@@ -40,7 +40,7 @@ def test_the_step_and_its_time_from_the_records_and_from_the_dns(mailhost, names
     assert mailhost.snapshot("/etc/letsencrypt") == before
 
 
-def test_a_record_that_nothing_matches(mailhost, names):  # noqa: F811
+def test_a_record_that_nothing_matches(mailhost, names):
     mailhost.certbot(*INSTALL)
     names.update("secure.test", ("_993._tcp.mail", f"3 1 1 {'AB' * 32}"))
     names.catch_up()
@@ -53,7 +53,7 @@ def test_a_record_that_nothing_matches(mailhost, names):  # noqa: F811
     assert f"Publish 3 1 1 {key_of(NAME)} there now" in result.stdout
 
 
-def test_a_key_whose_records_are_there_is_not_taken_from_the_servers(mailhost, names):  # noqa: F811
+def test_a_key_whose_records_are_there_is_not_taken_from_the_servers(mailhost, names):
     before = mailhost.snapshot(*CONFIGURATIONS)
     old = served(mailhost)
     mailhost.certbot(*INSTALL, *RFC2136)

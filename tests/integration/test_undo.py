@@ -6,6 +6,9 @@ import os
 
 import pytest
 
+from certbot_dovecot import commands, jobs, watch
+from certbot_dovecot import undo as deed
+from certbot_dovecot.transaction import NoCheckpoint
 from tests.integration import view
 from tests.integration.test_commercial_kill import killed
 from tests.integration.test_install import INSTALL, NAME, STORE
@@ -138,6 +141,25 @@ def test_what_fails_is_put_back(mailhost):
     os.rename("/etc/dovecot/private/elsewhere.pem", "/etc/dovecot/private/dovecot.pem")
     assert (configuration(mailhost), view.leaves(mailhost)) == (before, served)
     assert undo(mailhost, NAME).code == 0
+
+
+def test_an_interrupt_between_two_reloads_brings_both_back(mailhost):
+    mailhost.certbot(*INSTALL)
+    before, served = configuration(mailhost), view.leaves(mailhost)
+    told = []
+
+    def run(command):
+        if tuple(command.argv)[::3] == ("postfix", "reload") and not told:
+            # Dovecot has reloaded by now.
+            told.append(command)
+            raise KeyboardInterrupt
+        return commands.run(command)
+
+    way = watch.Way("/etc/letsencrypt", jobs.now, run, NoCheckpoint(), watch.ask_dns)
+    with pytest.raises(KeyboardInterrupt):
+        deed.undo(way, NAME, now=True)
+    assert told
+    assert (configuration(mailhost), view.leaves(mailhost)) == (before, served)
 
 
 def test_a_kill_at_every_write_is_finished_by_the_next_run(mailhost, tmp_path):

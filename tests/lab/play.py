@@ -28,6 +28,8 @@ ns1 IN A 127.0.0.2
 ns2 IN A 127.0.0.3
 mail IN A 127.0.0.1
 """
+#: Where commands are typed: in the home of root, which is the lab's own.
+HOME = "/root"
 
 
 class NotHere(Exception):
@@ -88,7 +90,7 @@ class Play:
 
     def _sh(self, text: str, at: str) -> commands.Result:
         """As on a terminal: both outputs as one."""
-        script = f"exec 2>&1\ncd /root\n{self._here(text)}"
+        script = f"exec 2>&1\ncd {HOME}\n{self._here(text)}"
         # A little ahead of the CA's clock, whose certificates would not be valid yet.
         date = self.then + datetime.timedelta(seconds=time.monotonic() - self.since + 2)
         return self.host.run("sh", "-c", script, at=f"{date:%Y-%m-%d %H:%M:%S}" if at else None, check=False, seconds=200)
@@ -123,7 +125,7 @@ class Play:
 
     def _ca(self, step: story.Event) -> None:
         """As CAs mail it: the certificate for a year, and a bundle with the root, the wrong way up."""
-        request, cert, bundle = map(pathlib.Path, self._here(step.about).split())
+        request, cert, bundle = (pathlib.Path(HOME, path) for path in self._here(step.about).split())
         begin = (self.then - _now()).total_seconds() if step.at else 0.0
         made = self._authority.answer(request.read_bytes(), begin=begin - ca.DAY, end=begin + 365 * ca.DAY)
         above = [self._authority.root.cert, *reversed(made.chain)]

@@ -12,7 +12,6 @@ import subprocess
 import pytest
 
 from tests.integration import view
-from tests.integration.conftest import lab, mailhost  # noqa: F401
 from tests.integration.test_install import INSTALL, NAME, STORE
 
 PACKAGE = "python3-certbot-dovecot"
@@ -33,7 +32,7 @@ def back():
 
 
 @pytest.fixture
-def served(mailhost):  # noqa: F811
+def served(mailhost):
     """What every port serves after an installation; the package is back when the test is over."""
     back()
     mailhost.first = (mailhost.snapshot(*SERVERS), view.leaves(mailhost))
@@ -42,7 +41,7 @@ def served(mailhost):  # noqa: F811
     back()
 
 
-def test_a_purge_leaves_servers_that_serve_as_before_and_tells(mailhost, served):  # noqa: F811
+def test_a_purge_leaves_servers_that_serve_as_before_and_tells(mailhost, served):
     before = mailhost.snapshot(*CONFIGURATIONS)
     said = dpkg("--purge", PACKAGE)
     assert f"Dovecot and Postfix still serve {NAME} from {STORE}" in said
@@ -56,7 +55,7 @@ def test_a_purge_leaves_servers_that_serve_as_before_and_tells(mailhost, served)
     assert view.leaves(mailhost) == served
 
 
-def test_certbot_renews_without_the_plugin_and_servers_keep_their_copy(mailhost, served):  # noqa: F811
+def test_certbot_renews_without_the_plugin_and_servers_keep_their_copy(mailhost, served):
     """What certbot itself does when an installer is gone; docs/packagers.rst says so."""
     dpkg("--purge", PACKAGE)
     not_due = mailhost.certbot("renew", "-q")
@@ -74,7 +73,7 @@ def test_certbot_renews_without_the_plugin_and_servers_keep_their_copy(mailhost,
     assert logs.count(b"is gone: mail servers keep their old certificate") > told
 
 
-def test_what_was_missed_is_made_up_for_when_the_package_is_back(mailhost, served):  # noqa: F811
+def test_what_was_missed_is_made_up_for_when_the_package_is_back(mailhost, served):
     dpkg("--purge", PACKAGE)
     mailhost.certbot("renew", "--force-renewal")
     assert "certbot-dovecot deploy" in back()
@@ -85,7 +84,7 @@ def test_what_was_missed_is_made_up_for_when_the_package_is_back(mailhost, serve
     assert set(view.leaves(mailhost).values()) == {view.live_leaf(NAME)}
 
 
-def test_after_an_undo_a_removal_leaves_nothing_of_ours_to_run(mailhost, served):  # noqa: F811
+def test_after_an_undo_a_removal_leaves_nothing_of_ours_to_run(mailhost, served):
     mailhost.run("certbot-dovecot", "undo", NAME)
     configuration, leaves = mailhost.first
     ours = {path: one for path, one in mailhost.snapshot(*SERVERS).items() if not path.endswith(".certbot.lock")}
@@ -96,7 +95,7 @@ def test_after_an_undo_a_removal_leaves_nothing_of_ours_to_run(mailhost, served)
     assert os.path.exists(f"{STORE}/2026.key")
 
 
-def test_an_upgrade_says_nothing_and_touches_nothing(mailhost, served):  # noqa: F811
+def test_an_upgrade_says_nothing_and_touches_nothing(mailhost, served):
     before = mailhost.snapshot(*CONFIGURATIONS)
     said = back()
     assert "certbot-dovecot:" not in said
