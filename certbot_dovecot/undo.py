@@ -126,7 +126,7 @@ class _Undoing:
             raise self._back(problem, before) from problem
         except BaseException:
             # Servers may have been reloaded by now.
-            self._back(Problem("interrupted"), before)
+            self._restore(before)
             raise
         notes = [] if edits else [_NOTHING]
         notes += [f"{server.name} does not run: it was not reloaded." for server in touched if server not in running]
@@ -218,8 +218,8 @@ class _Undoing:
         endpoints = [served.endpoint for server in servers for served in views[server.name].served]
         return {answer.endpoint: answer.digest for answer in probe.ask_all(endpoints, None, 3.0) if answer.leaf}
 
-    def _back(self, problem: Problem, before: Mapping[Endpoint, str]) -> DeployProblem:
-        """Put everything back, and tell."""
+    def _restore(self, before: Mapping[Endpoint, str]) -> list[str]:
+        """Put everything back, and reload what was reloaded; what could not be put back."""
         failures = list(self._transaction.undo())
         for server in self._reloaded:
             try:
@@ -229,6 +229,11 @@ class _Undoing:
         if self._reloaded and not failures:
             answers = probe.wait_until(before, None, self.record.options.probe_timeout)
             failures = [reconcile.one_answer(one) for one in answers if one.digest != before[one.endpoint]]
+        return failures
+
+    def _back(self, problem: Problem, before: Mapping[Endpoint, str]) -> DeployProblem:
+        """Put everything back, and tell."""
+        failures = self._restore(before)
         left = "The files are as they were, with the lineage installed"
         if failures:
             left = "Not everything could be put back: " + " ".join(failures)
