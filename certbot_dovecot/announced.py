@@ -20,12 +20,13 @@ from dataclasses import dataclass
 from cryptography import x509
 
 from certbot_dovecot import bundle as bundles
-from certbot_dovecot import files, jobs, records, store, watch
+from certbot_dovecot import files, jobs, records, store
 from certbot_dovecot.dane import rollover, tlsa
 from certbot_dovecot.dane.answers import Key, Survey
 from certbot_dovecot.dane.rollover import Kind
 from certbot_dovecot.plan import Job
 from certbot_dovecot.problems import sentence
+from certbot_dovecot.rollover import owner_names
 from certbot_dovecot.watch import Way
 
 
@@ -62,12 +63,15 @@ def look(way: Way, job: Job) -> Word:
     current, following = _key(present), _key(bundles.leaf_of(bundle.combined, job.source.cert))
     names = bundles.names_of(present)
     ports = records.served(*records.ask(job.options, names, way.run), {current.sha256})
-    hosts, _ = watch.hosts_of(way, job.options, names)
-    made = tlsa.records(hosts, {port: [following.sha256] for port in ports})
+    hosts = owner_names.hosts_of(way, job.options, names)
+    made = tlsa.records(hosts.every, {port: [following.sha256] for port in ports})
     if not made:
         return Word()
     said = way.ask(job.options, sorted(record.owner for record in made))
-    return judge(said, current, following, [str(record) for record in made], way.clock())
+    others = {record.owner for record in made if not owner_names.is_named(job.options, names, record.owner)}
+    said = rollover.relevant(said, others, [current, following])
+    stands = {owner.name for owner in said.owners if owner.published}
+    return judge(said, current, following, [str(record) for record in made if record.owner in stands], way.clock())
 
 
 def judge(said: Survey, current: Key, following: Key, add: Sequence[str], now: datetime.datetime) -> Word:

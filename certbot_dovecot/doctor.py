@@ -28,6 +28,8 @@ from certbot_dovecot.dane.answers import Survey
 from certbot_dovecot.lineages import Lineage
 from certbot_dovecot.pairs import Pair
 from certbot_dovecot.problems import FileProblem, NotInstalled, Problem
+from certbot_dovecot.rollover import addresses, owner_names
+from certbot_dovecot.rollover.owner_names import OwnerNames
 from certbot_dovecot.servers import contract, discovery, probe
 from certbot_dovecot.servers.dovecot import Dovecot
 from certbot_dovecot.servers.postfix import Postfix
@@ -269,24 +271,24 @@ class _Gathering:
 
     def _with_dns(self, held: list[Held]) -> list[Held]:
         """With what the DNS says now, if it is to be asked; and what that means for keys that are to be changed."""
-        asked: dict[str, dict[str, list[str]]] = {}
+        asked: dict[str, dict[str, OwnerNames]] = {}
         for one in held:
             if self.dns and not one.stands_by and one.options.dane != "off" and (pair := self._pair(one)):
                 try:
-                    ports, guarded, _ = watch.owners(self.way, pair)
-                    asked.setdefault(one.options.resolver, {})[one.name] = [*ports, *sorted(guarded)]
+                    asked.setdefault(one.options.resolver, {})[one.name] = owner_names.find(self.way, pair)
                 except Problem as problem:
                     self._note(problem, one.name)
         surveys: dict[str, Survey] = {}
         for resolver, names in asked.items():
             try:
-                wanted = dict.fromkeys(name for some in names.values() for name in some)
+                wanted = dict.fromkeys(name for some in names.values() for name in some.every)
                 said = self.way.ask(Options(resolver=resolver), list(wanted))
             except Problem as problem:
                 self._note(problem)
                 continue
             for name, owners in names.items():
-                surveys[name] = replace(said, owners=tuple(owner for owner in said.owners if owner.name in owners))
+                mine = tuple(owner for owner in said.owners if owner.name in owners.every)
+                surveys[name] = replace(said, owners=mine, addresses=addresses.ask(self.way, owners, mine))
         return [self._with_step(replace(one, survey=surveys.get(one.name, one.survey))) for one in held]
 
     def _pair(self, one: Held) -> Optional[Pair]:
@@ -301,11 +303,11 @@ class _Gathering:
             pair = self._pair(one)
             if pair is None:
                 return one
-            _, guarded, _ = watch.owners(self.way, pair)
+            names = owner_names.find(self.way, pair)
             following = pair.following()
             keys = [key for key in (pair.serving.key(), following) if key]
-            relevant = rollover.relevant(one.survey, guarded, keys)
-            return replace(one, step=watch.judge(pair, relevant, one.survey.at, True, guarded))
+            relevant = rollover.relevant(one.survey, names.conditional, keys)
+            return replace(one, step=watch.judge(pair, relevant, one.survey.at, True, names.guarded))
         except Problem as problem:
             self._note(problem, one.name)
             return one

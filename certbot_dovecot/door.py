@@ -167,7 +167,7 @@ class Door:
 
     def way(self) -> Way:
         """What the deeds work with, on this host."""
-        return Way(self.config.config_dir, jobs.now, commands.run, _Checkpoint(self.plugin), watch.ask_dns)
+        return Way(self.config.config_dir, jobs.now, commands.run, _Checkpoint(self.plugin), watch.ask_dns, watch.look_up)
 
     def orphans(self) -> tuple[str, ...]:
         """What is to be said of lineages that were deleted while servers name their files; mostly some ``stat`` calls."""
@@ -245,6 +245,7 @@ class Door:
             "dane_floor": float(self.plugin.conf("dane-floor")),
             "publish_rfc2136": _absolute(self.plugin.conf("publish-rfc2136")),
             "publish_command": self.plugin.conf("publish-command"),
+            "dane_hosts": self.plugin.conf("dane-hosts"),
         }
 
     def _said(self, name: str, value: object) -> bool:

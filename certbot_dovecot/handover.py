@@ -106,7 +106,8 @@ def roll_now(way: Way, name: str, reason: str) -> Told:
                 f"Caches may hold the record of the old key for {seconds} s after it is gone from the DNS, not before "
                 f"{until:%Y-%m-%d %H:%M} UTC; a sender with such a set accepts the old key too."
             )
-        warnings += _by_hand(publishing.todo(pair, places, way.clock()), seen.step)
+        todo = publishing.todo(pair, places, way.clock())
+        warnings += [*_by_hand(todo, seen.step), *map(held_record, todo.held)]
         if seen.step.kind is not Kind.FREE and (evidence is None or evidence.since is None):
             warnings.append(
                 f"The record of the new key was not proven to be everywhere: senders that hold an older set defer their mail "
@@ -191,10 +192,11 @@ def _advance(way: Way, pair: Pair, wanted: bool = False) -> Told:
             places = watch.places(way, replace(seen, pair=pair))
             pair, changes = publishing.publish_them(way, pair, places)
             notes += [_switched(pair), *published(changes)]
-            by_hand = _by_hand(publishing.todo(pair, publishing.after(places, changes), way.clock()), step)
-            return Told(tuple(notes), tuple(by_hand), step, True)
+            todo = publishing.todo(pair, publishing.after(places, changes), way.clock())
+            return Told(tuple(notes), (*_by_hand(todo, step), *_say_held(way, pair, todo)), step, True)
         step = Step(Kind.KEEP, stop, step.until)
-    return Told(tuple(notes), tuple(_say(way, pair, step, publishing.todo(pair, places, way.clock()), due)), step)
+    todo = publishing.todo(pair, places, way.clock())
+    return Told(tuple(notes), (*_say(way, pair, step, todo, due), *_say_held(way, pair, todo)), step)
 
 
 def allows(pair: Pair, step: Step) -> bool:
@@ -235,6 +237,26 @@ def _say(way: Way, pair: Pair, step: Step, todo: Todo, due: bool) -> list[str]:
         return []
     watch.write_down(way, pair, lambda known: replace(known, said={**known.said, topic: way.clock()}))
     return ["\n".join(sentences)]
+
+
+def _say_held(way: Way, pair: Pair, todo: Todo) -> list[str]:
+    """Which records of former keys must stay, if the admin was not told lately."""
+    topic = f"held {pair.serving.lineage.name}"
+    if not todo.held or pair.ledger.quiet(topic, way.clock(), MONTH):
+        return []
+    watch.write_down(way, pair, lambda known: replace(known, said={**known.said, topic: way.clock()}))
+    return [f"{pair.name}: {held_record(one)}" for one in todo.held]
+
+
+def held_record(held: str) -> str:
+    """Why the record of a former key must stay, and what to do.
+
+    :param held: as :class:`~certbot_dovecot.publishing.Todo` has it.
+    """
+    return (
+        f"The record {held}. That address needs the certificate that this host serves, and must be reachable from here. "
+        "certbot renew asks every address again; the record may go once each of them serves a key that has a record of its own."
+    )
 
 
 def kept(name: str, step: Step) -> str:
@@ -328,6 +350,9 @@ def published(changes: Sequence[Change]) -> list[str]:
     """What was put into the DNS and taken out of it, a line each."""
     said = []
     for change in changes:
+        if change.refused:
+            said.append(f"Not published at {change.owner}: {change.refused}")
+            continue
         said += [f"Published at {change.owner}: + {data}" for data in sorted(change.add)]
         said += [f"Published at {change.owner}: - {data}" for data in sorted(change.delete)]
     return said

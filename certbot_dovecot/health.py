@@ -17,6 +17,7 @@ from enum import IntEnum
 from typing import Optional
 
 from certbot_dovecot.dane.answers import Key, Owner
+from certbot_dovecot.dane.gates import Mismatch
 from certbot_dovecot.dane.rollover import Kind, Standing, Step
 from certbot_dovecot.problems import sentence
 from certbot_dovecot.servers.contract import Endpoint
@@ -96,6 +97,8 @@ class Deployed:
     :param due: whether a change of the key is due.
     :param publishes: whether records are published by us.
     :param owners: what was said of the owner names.
+    :param mismatches: addresses of its hosts whose key the records do not match, if the DNS was asked now (rule D18).
+    :param dns_notes: what of the DNS was not looked at, if it was asked now; full sentences.
     :param problem: what stood in the way of all this; empty for nothing.
     """
 
@@ -116,6 +119,8 @@ class Deployed:
     due: bool = False
     publishes: bool = False
     owners: tuple[Owner, ...] = ()
+    mismatches: tuple[Mismatch, ...] = ()
+    dns_notes: tuple[str, ...] = ()
     problem: str = ""
 
 
@@ -172,7 +177,7 @@ def findings(status: Status) -> tuple[Finding, ...]:
         Finding(Grade.CRITICAL, "", f"{server} cannot be looked at: {text.rstrip('.')}") for server, text in status.failures
     ]
     for lineage in status.lineages:
-        found += [*_records(lineage), *_expiry(lineage, status), *_keys(lineage)]
+        found += [*_records(lineage), *_expiry(lineage, status), *_keys(lineage), *_addresses(lineage)]
     found += _endpoints(status.endpoints)
     if not any(lineage.servers for lineage in status.lineages) and not status.failures:
         todo = "certbot --installer dovecot -d NAME gets and installs one"
@@ -280,6 +285,24 @@ def _keys(one: Deployed) -> list[Finding]:
         todo = f"Add the records: certbot-dovecot tlsa {one.name} shows them"
         return [Finding(Grade.WARNING, one.name, f"the DNS lacks a record: {step.reason}", todo)]
     return []
+
+
+def _addresses(one: Deployed) -> list[Finding]:
+    """Addresses under which others reach the same names, and whose key has no record (rule D18)."""
+    found = []
+    for each in one.mismatches:
+        if each.key is None:
+            what = f"{each.where} could not be asked, so it is not known whether a TLSA record matches its key: {each.error}"
+            todo = "See that it can be reached from this host, or take the address out of the DNS if nobody is served there"
+            found.append(Finding(Grade.UNKNOWN, one.name, what, todo))
+            continue
+        none = each.standing is Standing.MISMATCH
+        which = "no set of its TLSA records matches" if none else "not every set of its TLSA records matches"
+        todo = f"Bring the certificate that this host serves to {each.address}, or publish 3 1 1 {each.key.sha256} for it"
+        grade = Grade.CRITICAL if none and MX_PORT in each.ports else Grade.WARNING
+        what = f"{each.where} serves the key 3 1 1 {each.key.sha256}, which {which}"
+        found.append(Finding(grade, one.name, what, f"{todo} beside what stands there"))
+    return found
 
 
 def _endpoints(asked: Sequence[Asked]) -> list[Finding]:

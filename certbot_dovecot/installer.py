@@ -118,6 +118,13 @@ class Installer(common.Installer):
             help="How long the next key's record must stand everywhere at least before the servers change to it (default: 48)",
         )
         add(
+            "dane-hosts",
+            metavar="HOSTS",
+            default="",
+            help="Host names beyond those of the certificate under which others reach this host, a comma list: TLSA records "
+            "there count, too. Postfix's myhostname, this host's own name and its MX hosts are found without it",
+        )
+        add(
             "publish-rfc2136",
             metavar="FILE",
             default="",

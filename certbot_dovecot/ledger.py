@@ -20,7 +20,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Optional
 
 from certbot_dovecot import files, glance
-from certbot_dovecot.dane.answers import Data, Outcome, Owner, Seen, Survey, Validity
+from certbot_dovecot.dane.answers import AddressAnswer, Data, Key, Outcome, Owner, Seen, Survey, Validity
 from certbot_dovecot.dane.rollover import Evidence
 from certbot_dovecot.files import Signature
 from certbot_dovecot.problems import StateProblem
@@ -225,7 +225,9 @@ def survey_of(place: Folder) -> Optional[Survey]:
         return None
     try:
         raw = json.loads(data)
-        return Survey(_time(raw["at"]), tuple(map(_owner, raw["owners"])), tuple(map(_text, raw["notes"])))
+        # A survey of 0.1.0 has no addresses.
+        asked = tuple(map(_address, raw.get("addresses", ())))
+        return Survey(_time(raw["at"]), tuple(map(_owner, raw["owners"])), tuple(map(_text, raw["notes"])), asked)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as exc:
         raise StateProblem("this is not a survey that we filed", where=path, todo="Remove it") from exc
 
@@ -249,6 +251,12 @@ def _owner(raw: Mapping[str, Any]) -> Owner:
         for one in raw["seen"]
     )
     return Owner(_text(raw["name"]), tuple(seen), Validity(raw["validity"]), _set(raw["resolved"]), _text(raw["target"]))
+
+
+def _address(raw: Mapping[str, Any]) -> AddressAnswer:
+    key = raw["key"]
+    known = None if key is None else Key(_text(key["sha256"]), _text(key["sha512"]))
+    return AddressAnswer(_text(raw["owner"]), _text(raw["address"]), known, _text(raw["error"]))
 
 
 def _set(raw: Iterable[object]) -> frozenset[Data]:

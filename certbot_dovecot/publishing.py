@@ -20,8 +20,8 @@ from dataclasses import dataclass, replace
 
 from certbot_dovecot import watch
 from certbot_dovecot.commands import Command
-from certbot_dovecot.dane import publish
-from certbot_dovecot.dane.answers import Data
+from certbot_dovecot.dane import gates, publish
+from certbot_dovecot.dane.answers import AddressAnswer, Data
 from certbot_dovecot.dane.publish import Change, Place
 from certbot_dovecot.ledger import Ledger
 from certbot_dovecot.pairs import Pair
@@ -38,10 +38,12 @@ class Todo:
 
     :param add: zone-file lines to be added.
     :param remove: zone-file lines that may go.
+    :param held: why records of former keys must stay, one clause a record set.
     """
 
     add: tuple[str, ...] = ()
     remove: tuple[str, ...] = ()
+    held: tuple[str, ...] = ()
 
 
 def publish_them(way: Way, pair: Pair, places: Sequence[Place]) -> tuple[Pair, tuple[Change, ...]]:
@@ -67,27 +69,40 @@ def publish_them(way: Way, pair: Pair, places: Sequence[Place]) -> tuple[Pair, t
 
 
 def after(places: Sequence[Place], changes: Sequence[Change]) -> tuple[Place, ...]:
-    """The places with what was changed at them."""
+    """The places with what was changed at them, or refused."""
     made = {change.owner: change for change in changes}
-    return tuple(
-        replace(one, present=(one.present - made[one.name].delete) | made[one.name].add) if one.name in made else one
-        for one in places
-    )
+
+    def changed(one: Place) -> Place:
+        change = made.get(one.name)
+        if change is None:
+            return one
+        if change.refused:
+            return replace(one, by_hand=True)
+        return replace(one, present=(one.present - change.delete) | change.add)
+
+    return tuple(map(changed, places))
 
 
 def todo(pair: Pair, places: Sequence[Place], now: datetime.datetime) -> Todo:
     """What is missing in the DNS, and what may go, that is not ours to delete."""
     retired = {key.sha256 for key in pair.retired()}
-    add, remove = [], []
+    add, remove, held = [], [], []
     for place in places:
         if place.dark or place.blind:
             continue
         exact = bool(pair.options.publish_rfc2136)
-        change = publish.change(place.name, place.keys, place.present, pair.ledger.at(place.name), exact=exact)
-        add += [] if pair.options.publishes else _lines(place, change.add)
-        there = place.present - change.delete - pair.ledger.late(place.name, now)
-        remove += _lines(place, (data for data in there if data.digest in retired))
-    return Todo(tuple(add), tuple(remove))
+        wanted = publish.change(place.name, place.keys, place.present, pair.ledger.at(place.name), exact=exact)
+        made = gates.guarded(wanted, place.addresses)
+        add += [] if pair.options.publishes and not place.by_hand else _lines(place, made.add)
+        gone = made.delete | pair.ledger.late(place.name, now)
+        former = frozenset(data for data in place.present - gone if data.digest in retired)
+        stay = former | (wanted.delete - gone)
+        reasons = gates.held(place.present, (place.present | made.add) - stay - made.delete, place.addresses) if stay else ()
+        if reasons:
+            held.append(f"{' and '.join(map(str, sorted(stay)))} stays at {place.name}, because {' and '.join(reasons)}")
+        else:
+            remove += _lines(place, former)
+    return Todo(tuple(add), tuple(remove), tuple(held))
 
 
 def lines_of(places: Sequence[Place], spki: str) -> tuple[str, ...]:
@@ -110,7 +125,16 @@ def _by_update(way: Way, pair: Pair, places: Sequence[Place]) -> tuple[Pair, tup
             nonlocal pair
             pair = _note(way, pair, change, False)
 
-        change = primary.publish(place.name, place.keys, pair.ledger.at(place.name), before, place.ttl)
+        def gate(change: Change, addresses: Sequence[AddressAnswer] = place.addresses) -> Change:
+            return gates.guarded(change, addresses)
+
+        try:
+            change = primary.publish(place.name, place.keys, pair.ledger.at(place.name), before, place.ttl, gate)
+        except ServerProblem as problem:
+            if not place.optional:
+                raise
+            made.append(Change(place.name, place.present, refused=str(problem)))
+            continue
         if not change.idle:
             pair = _note(way, pair, change, True)
             made.append(change)
@@ -124,7 +148,10 @@ def _by_command(way: Way, pair: Pair, places: Sequence[Place]) -> tuple[Pair, tu
     none of them says it any more.
     """
     changes = [
-        publish.change(one.name, one.keys, one.present, pair.ledger.at(one.name), one.ttl, exact=False) for one in places
+        gates.guarded(
+            publish.change(one.name, one.keys, one.present, pair.ledger.at(one.name), one.ttl, exact=False), one.addresses
+        )
+        for one in places
     ]
     made = zip(places, changes)
     gone = {one for place, change in made for one in publish.vanished(place, change, pair.ledger.at(place.name))}

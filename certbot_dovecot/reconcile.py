@@ -332,8 +332,10 @@ class Deployment:
         decided = self.plan
         keys = {answer.endpoint: decided.bundle.spki for answer in answers if answer.digest == decided.bundle.leaf}
         served = [one for target in decided.targets for one in self._views[target.server.name].served]
-        records = tlsa.records(decided.bundle.names, seen.ports(served, keys), decided.job.following)
-        store.file_tlsa(decided.place, decided.job.lineage, records, decided.bundle.names)
+        names, ports, following = decided.bundle.names, seen.ports(served, keys), decided.job.following
+        hosts = seen.hosts(names, seen.own_names(target.server for target in decided.targets))
+        records = tlsa.records(hosts, ports, following)
+        store.file_tlsa(decided.place, decided.job.lineage, records, names, tlsa.patterns(names, ports, following))
         return records
 
     def _record(

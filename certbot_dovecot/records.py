@@ -12,29 +12,45 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
 
 from certbot_dovecot import bundle as bundles
 from certbot_dovecot import commands, files, jobs, lineages, pairs, seen, store
 from certbot_dovecot.commands import Runner
 from certbot_dovecot.dane import tlsa
 from certbot_dovecot.servers import discovery, probe
-from certbot_dovecot.servers.contract import Served
+from certbot_dovecot.servers.contract import IMailServer, Served
 from certbot_dovecot.servers.probe import Answer
 from certbot_dovecot.state import Options
 
 
-def make(config_dir: str, name: str, chosen: Options) -> tuple[tuple[tlsa.Record, ...], tuple[str, ...]]:
+@dataclass(frozen=True)
+class Made:
+    """The records of a lineage.
+
+    :param records: of its hosts.
+    :param names: of its certificate.
+    :param behind: of hosts behind its wildcards, as :func:`certbot_dovecot.dane.tlsa.patterns` has them.
+    """
+
+    records: tuple[tlsa.Record, ...]
+    names: tuple[str, ...]
+    behind: tuple[tlsa.Record, ...]
+
+
+def make(config_dir: str, name: str, chosen: Options) -> Made:
     """Ask the endpoints, and file ``tlsa.zone`` and ``tlsa.json`` in the lineage's folder.
 
-    :returns: the records, and the names of the certificate.
     :raises Problem: no such lineage, or a server's configuration cannot be read.
     """
     place = store.folder(jobs.home(config_dir), chosen.store, name)
     names, following, known = _keys(config_dir, name, place)
-    made = tlsa.records(names, served(*ask(chosen, names), known), following)
+    ports = served(*ask(chosen, names), known)
+    hosts = seen.hosts(names, seen.own_names(_servers(chosen, commands.run)))
+    made = Made(tlsa.records(hosts, ports, following), names, tlsa.patterns(names, ports, following))
     with files.locked(f"{jobs.home(config_dir)}.lock"):
-        store.file_tlsa(place, name, made, names)
-    return made, names
+        store.file_tlsa(place, name, made.records, names, made.behind)
+    return made
 
 
 def ask(chosen: Options, names: Sequence[str], run: Runner = commands.run) -> tuple[tuple[Served, ...], tuple[Answer, ...]]:
@@ -42,10 +58,13 @@ def ask(chosen: Options, names: Sequence[str], run: Runner = commands.run) -> tu
 
     :raises Problem: a server's configuration cannot be read.
     """
-    found = discovery.find(chosen.server_root, chosen.postfix_root, chosen.postfix_services, run)
     sni = probe.sni_for(names)
-    configured = tuple(one for server in found.servers for one in server.look(sni).served)
+    configured = tuple(one for server in _servers(chosen, run) for one in server.look(sni).served)
     return configured, probe.ask_all([one.endpoint for one in configured], sni, chosen.probe_timeout)
+
+
+def _servers(chosen: Options, run: Runner) -> tuple[IMailServer, ...]:
+    return discovery.find(chosen.server_root, chosen.postfix_root, chosen.postfix_services, run).servers
 
 
 def served(configured: Sequence[Served], answers: Iterable[Answer], known: AbstractSet[str]) -> dict[int, list[str]]:

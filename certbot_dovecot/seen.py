@@ -1,4 +1,6 @@
-"""From what endpoints were seen to serve to the ports that may have TLSA records (rules D13, R5).  Pure; nothing fails here.
+"""From what endpoints were seen to serve to the ports that may have TLSA records (rules D13, R5).
+
+Pure, but for :func:`own_names`.
 
 A port gets records for every key that one of its endpoints was seen serving.  Port 25 is stricter, because other hosts do read
 its records, and send no mail where they do not match: it gets them only if it is among the services that are looked after, as a
@@ -8,9 +10,12 @@ service that cannot be asked and has another certificate.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+import socket
+from collections.abc import Collection, Iterable, Mapping
 
-from certbot_dovecot.servers.contract import Endpoint, Served
+from certbot_dovecot.dane import tlsa
+from certbot_dovecot.servers.contract import Endpoint, IMailServer, Served
+from certbot_dovecot.servers.dovecot_view import name_matches
 
 #: Where mail comes in from other hosts.
 _MX = 25
@@ -28,6 +33,25 @@ def ports(served: Collection[Served], keys: Mapping[Endpoint, str]) -> dict[int,
         if endpoint.port != _MX or _sure(served, keys):
             found.setdefault(endpoint.port, set()).add(spki)
     return {port: sorted(found[port]) for port in sorted(found)}
+
+
+def own_names(servers: Iterable[IMailServer]) -> frozenset[str]:
+    """What the servers and the system call this host.
+
+    :raises Problem: a server's configuration cannot be read.
+    """
+    return frozenset({name for server in servers for name in server.names()} | {socket.getfqdn().lower()})
+
+
+def hosts(names: Iterable[str], own: Iterable[str]) -> tuple[str, ...]:
+    """The host names of a certificate, those behind its wildcards among them as far as they are known.
+
+    :param names: of the certificate.
+    :param own: what this host is called.
+    """
+    known = {name.lower() for name in names if tlsa.is_host(name)}
+    wild = [name for name in names if name.startswith("*.")]
+    return tuple(sorted(known | {name for name in own if any(name_matches(one, name) for one in wild)}))
 
 
 def _sure(served: Collection[Served], keys: Mapping[Endpoint, str]) -> bool:

@@ -22,6 +22,7 @@ from dataclasses import replace
 from typing import Any, Optional
 
 from certbot_dovecot import commands, files, handover, jobs, ledger, lineages, pairs, publishing, store, watch
+from certbot_dovecot.dane.publish import Place
 from certbot_dovecot.handover import Told
 from certbot_dovecot.ledger import Ledger
 from certbot_dovecot.problems import Problem
@@ -129,9 +130,11 @@ def remove(way: Way, name: str) -> tuple[str, str]:
     gone = replace(pair, standby=None)
     by_hand: tuple[str, ...] = ()
     if pair.options.dane != "off":
-        seen = watch.look(way, gone)
-        _, changes = publishing.publish_them(way, gone, places := watch.places(way, seen))
         spki = pair.standby.key().sha256 if pair.standby else ""
+        seen = watch.look(way, gone)
+        places = watch.places(way, seen)
+        _refuse_served(places, spki)
+        _, changes = publishing.publish_them(way, gone, places)
         by_hand = publishing.lines_of(publishing.after(places, changes), spki)
     watch.write_down(way, pair, lambda known: replace(known, standby="").anew())
     with files.locked(f"{way.home}.lock"):
@@ -139,6 +142,22 @@ def remove(way: Way, name: str) -> tuple[str, str]:
         ledger.forget(other)
         files.remove_empty(os.path.dirname(other.state))
     return pair.ledger.standby, "\n".join(by_hand)
+
+
+def _refuse_served(places: Sequence[Place], spki: str) -> None:
+    """Nothing, unless an address serves the standby's key already (rule D18).
+
+    :raises Problem: one does.
+    """
+    for place in places:
+        for one in place.addresses:
+            if one.key is not None and one.key.sha256 == spki:
+                raise Problem(
+                    f"{one.address} serves the key of the standby (3 1 1 {spki}), and needs its record",
+                    where=one.owner,
+                    left="Nothing was changed",
+                    todo="Bring the certificate that this host serves to that address first",
+                )
 
 
 def arguments(way: Way, name: str, dirs: Sequence[str], more: Sequence[str]) -> list[str]:

@@ -40,6 +40,7 @@ class Options:
     :param dane_floor: hours that the next key's record must stand at least before a switch.
     :param publish_rfc2136: file of credentials for dynamic updates; empty for none.
     :param publish_command: command line of a program that publishes; empty for none.
+    :param dane_hosts: further host names under which others reach this host, separated by commas; empty for none.
     """
 
     server_root: str = "/etc/dovecot"
@@ -54,6 +55,7 @@ class Options:
     dane_floor: float = 48.0
     publish_rfc2136: str = ""
     publish_command: str = ""
+    dane_hosts: str = ""
 
     @property
     def publishes(self) -> bool:
@@ -157,6 +159,8 @@ def _options(raw: Mapping[str, Any]) -> Options:
         dane_floor=float(raw["dane_floor"]),
         publish_rfc2136=_text(raw["publish_rfc2136"]),
         publish_command=_text(raw["publish_command"]),
+        # A record of 0.1.0 does not have it.
+        dane_hosts=_text(raw.get("dane_hosts", "")),
     )
     known = options.key_rotation in ("annual", "never") and options.dane in ("auto", "off")
     if not known or not isinstance(options.reuse_key, (bool, type(None))):

@@ -24,8 +24,8 @@ from cryptography import x509
 
 from certbot_dovecot import bundle as bundles
 from certbot_dovecot import files, glance, jobs, ledger, lineages, pairs, rotation, store, watch
-from certbot_dovecot.dane import rollover
-from certbot_dovecot.dane.answers import Key, Owner
+from certbot_dovecot.dane import gates, rollover
+from certbot_dovecot.dane.answers import Key, Owner, port_of
 from certbot_dovecot.dane.rollover import Standing
 from certbot_dovecot.health import Asked, Deployed, Leaf, Status
 from certbot_dovecot.problems import NotInstalled, Problem
@@ -71,6 +71,7 @@ def make(way: Way, names: Sequence[str] = (), every: bool = False, dns: bool = F
     rest = {each.endpoint: each for some in servers.values() for server in some for each in server.look().served}
     wanted, left_out = choose([(one, ours[one.name]) for one in found], sorted(rest.values(), key=str), every)
     notes += left_out
+    notes += dict.fromkeys(note for one in found for note in one.dns_notes)
     endpoints = _ask(wanted, options)
     known = {one.name: {owner.name: owner for owner in one.owners} for one in found}
     endpoints = tuple(replace(one, dane=_standing(one, known.get(one.lineage, {}), found)) for one in endpoints)
@@ -146,7 +147,11 @@ def _recalled(way: Way, one: Deployed, ours: Sequence[Served], now: bool) -> Dep
     pair = way.pair(one.name) if one.live else None
     if pair is not None and now:
         seen = watch.look(way, pair, note=False)
-        one = replace(one, owners=seen.survey.owners, step=seen.step, asked=seen.survey.at)
+        one = replace(one, owners=seen.survey.owners, step=seen.step, asked=seen.survey.at, dns_notes=seen.survey.notes)
+        # What an address of this host serves is said of its endpoints.
+        here = {served.endpoint.port for served in ours}
+        elsewhere = [each for each in seen.survey.addresses if port_of(each.owner) not in here or not way.is_own(each.address)]
+        one = replace(one, mismatches=gates.mismatches(replace(seen.survey, addresses=tuple(elsewhere))))
     elif one.asked is not None and (survey := ledger.survey_of(place)) is not None:
         one = replace(one, owners=survey.owners)
         if pair is not None:

@@ -143,12 +143,14 @@ def edits(place: Folder, stem: str, bundle: Bundle) -> tuple[Edit, ...]:
     return tuple(edit for edit in found if edit.old != edit.new)
 
 
-def file_tlsa(place: Folder, lineage: str, records: Sequence[tlsa.Record], names: Sequence[str]) -> None:
-    """Write ``tlsa.zone`` and ``tlsa.json``, where they change.
+def file_tlsa(
+    place: Folder, lineage: str, records: Sequence[tlsa.Record], names: Sequence[str], behind: Sequence[tlsa.Record] = ()
+) -> None:
+    """Write ``tlsa.zone`` and ``tlsa.json``, where they change; parameters as for :func:`certbot_dovecot.dane.tlsa.zone`.
 
     :raises FileProblem: they cannot be written.
     """
-    for path, data in ((place.zone, tlsa.zone(lineage, records, names)), (place.json, tlsa.as_json(lineage, records))):
+    for path, data in ((place.zone, tlsa.zone(lineage, records, names, behind)), (place.json, tlsa.as_json(lineage, records))):
         if files.read_if_there(path) != data:
             files.make_directory(place.path)
             files.write(path, data)

@@ -30,6 +30,7 @@ from certbot_dovecot.former import Conflict, Former
 from certbot_dovecot.pairs import Pair
 from certbot_dovecot.problems import DeployProblem, Problem, ServerProblem
 from certbot_dovecot.reconcile import Host
+from certbot_dovecot.rollover import owner_names
 from certbot_dovecot.servers import dovecot_plan, probe, sni_map
 from certbot_dovecot.servers.contract import Endpoint, IMailServer, View
 from certbot_dovecot.servers.probe import Answer
@@ -319,9 +320,9 @@ def _refuse(way: Way, name: str, record: state.State, pair: Optional[Pair]) -> N
         return
     leaf = bundles.leaf_of(files.read(path), path)
     names, key = bundles.names_of(leaf), Key(*bundles.digests_of(leaf))
-    hosts, _ = watch.hosts_of(way, chosen, names)
+    hosts = owner_names.hosts_of(way, chosen, names)
     ports = records.served(*records.ask(chosen, names, way.run), {key.sha256})
-    said = way.ask(chosen, sorted({record.owner for record in tlsa.records(hosts, ports)}))
+    said = way.ask(chosen, sorted({record.owner for record in tlsa.records(hosts.every, ports)}))
     ttl = max([3600, *(seen.ttl for owner in said.owners for seen in owner.seen)])
     standing = {owner.place: rollover.standing(owner, key) for owner in said.owners}
     known = pair.ledger.evidence if pair else None

@@ -1,9 +1,8 @@
 """A look at what the DNS says of a lineage's keys, and what it means.
 
-Which owner names: ``_port._tcp.host`` for every host name of the certificate and every port whose configuration names its
-files (D12, D14); and port 25 of these hosts, *guarded* where it is not ours (:func:`certbot_dovecot.dane.rollover.relevant`): a
-``main.cf`` that names the lineage's own files must not lose its record either.  Behind a wildcard are the hosts that the
-servers and the system call themselves; if none of them fits, nobody knows where records may stand, and the key stays.
+Which owner names are asked for: :mod:`certbot_dovecot.rollover.owner_names`.  Port 25 of these hosts is *guarded* where it is
+not ours (:func:`certbot_dovecot.dane.rollover.relevant`): a ``main.cf`` that names the lineage's own files must not lose its
+record either.  Every address behind a name with records is asked what it serves (:mod:`certbot_dovecot.rollover.addresses`).
 
 A look is noted in the ledger (:mod:`~certbot_dovecot.ledger`), with the evidence, and the survey is filed; deciding is
 :func:`certbot_dovecot.dane.rollover.decide`'s part.  No look changes anything else.
@@ -18,25 +17,32 @@ import datetime
 from collections.abc import Collection, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
-from typing import Callable, Optional
+from typing import TYPE_CHECKING, Callable, Optional
 
 from certbot_dovecot import files, jobs, ledger, pairs, progress, records, rotation, store
 from certbot_dovecot.commands import Runner
-from certbot_dovecot.dane import publish, rollover, tlsa
+from certbot_dovecot.dane import gates, publish, rollover, tlsa
 from certbot_dovecot.dane.answers import Key, Survey
+from certbot_dovecot.dane.hosts import Lookup
 from certbot_dovecot.dane.publish import Place
 from certbot_dovecot.dane.rollover import Kind, Step
 from certbot_dovecot.ledger import Ledger
 from certbot_dovecot.pairs import Pair
 from certbot_dovecot.problems import ConfProblem
-from certbot_dovecot.servers import discovery, probe
-from certbot_dovecot.servers.contract import Served
-from certbot_dovecot.servers.dovecot_view import name_matches
+from certbot_dovecot.rollover import addresses, owner_names
+from certbot_dovecot.rollover.owner_names import OwnerNames
+from certbot_dovecot.servers import probe
+from certbot_dovecot.servers.probe import Answer, Question
 from certbot_dovecot.state import Options
 from certbot_dovecot.transaction import Checkpoint
 
-#: Asks the DNS for owner names: the real one is :func:`ask_dns`.
+if TYPE_CHECKING:
+    from certbot_dovecot.dane import survey
+
+#: Asks the DNS for the records of owner names: the real one is :func:`ask_dns`.
 Ask = Callable[[Options, Sequence[str]], Survey]
+#: Asks a resolver for hosts and mail domains: the real one is :func:`look_up`.
+LookUp = Callable[[Options, Sequence[str], Sequence[str]], Lookup]
 
 
 @dataclass(frozen=True)
@@ -47,7 +53,10 @@ class Way:
     :param clock: now, UTC.
     :param run: runs commands.
     :param checkpoint: keeps configuration files for ``certbot rollback``.
-    :param ask: asks the DNS.
+    :param ask: asks the DNS for records.
+    :param look_up: asks a resolver for addresses, aliases and MX hosts.
+    :param ask_each: asks endpoints what they serve.
+    :param is_own: whether an address is one of this host's.
     """
 
     config_dir: str
@@ -55,6 +64,9 @@ class Way:
     run: Runner
     checkpoint: Checkpoint
     ask: Ask
+    look_up: LookUp
+    ask_each: Callable[[Sequence[Question], float], tuple[Answer, ...]] = probe.ask_each
+    is_own: Callable[[str], bool] = probe.is_own
 
     @property
     def home(self) -> str:
@@ -76,13 +88,15 @@ class Look:
     :param pair: with the ledger as it is after the look.
     :param survey: all of it; what is relevant of it made the step.
     :param step: what it means.
-    :param ports: owner name to port, of the ports that are ours.
+    :param ports: owner name to port, of what is to be kept true.
+    :param names: what was asked for.
     """
 
     pair: Pair
     survey: Survey
     step: Step
     ports: Mapping[str, int]
+    names: OwnerNames
 
     @property
     def ttl(self) -> int:
@@ -92,22 +106,44 @@ class Look:
 
 
 def ask_dns(chosen: Options, owners: Sequence[str]) -> Survey:
-    """Ask the DNS of real life.
+    """Ask the DNS of real life for records.
+
+    :raises ConfProblem: ``--dovecot-resolver`` is no address.
+    """
+    from certbot_dovecot.dane import survey
+
+    by = _resolver(chosen)
+    with progress.waiting("Asking every name server for the TLSA records"):
+        return survey.make(owners, by, jobs.now, survey.routes_ipv6())
+
+
+def look_up(chosen: Options, hosts: Sequence[str], domains: Sequence[str]) -> Lookup:
+    """Ask the resolver of real life for hosts and mail domains.
+
+    :raises ConfProblem: ``--dovecot-resolver`` is no address.
+    """
+    from certbot_dovecot.dane import survey
+
+    by = _resolver(chosen)
+    with progress.waiting("Asking the resolver under which names this host is reached"):
+        return survey.look_up(hosts, domains, by)
+
+
+def _resolver(chosen: Options) -> Optional[survey.Server]:
+    """The resolver to ask.
 
     :raises ConfProblem: ``--dovecot-resolver`` is no address.
     """
     from certbot_dovecot.dane import survey
 
     try:
-        by = survey.resolver(chosen.resolver)
+        return survey.resolver(chosen.resolver)
     except ValueError as exc:
         raise ConfProblem(
             f"--dovecot-resolver is no address: {chosen.resolver}",
             left="The DNS was not asked, and the key stays",
             todo="Give it as ADDRESS, ADDRESS:PORT or [ADDRESS]:PORT",
         ) from exc
-    with progress.waiting("Asking every name server for the TLSA records"):
-        return survey.make(owners, by, jobs.now, survey.routes_ipv6())
 
 
 def look(way: Way, pair: Pair, wanted: bool = False, note: bool = True) -> Look:
@@ -118,32 +154,23 @@ def look(way: Way, pair: Pair, wanted: bool = False, note: bool = True) -> Look:
     :raises Problem: as the module says.
     """
     signature = files.sign(_watched(way.home, pair))
-    ports, guarded, unknown = owners(way, pair)
-    said = way.ask(pair.options, [*ports, *sorted(guarded)])
-    targets = {owner.place for owner in said.owners if owner.name in ports}
-    said = replace(said, owners=tuple(owner for owner in said.owners if owner.name in ports or owner.name not in targets))
+    names = owner_names.find(way, pair)
+    said = way.ask(pair.options, names.every)
+    targets = {owner.place for owner in said.owners if owner.name in names.ports}
+    said = replace(said, owners=tuple(owner for owner in said.owners if owner.name in names.ports or owner.name not in targets))
     current, following = pair.serving.key(), pair.following()
-    relevant = rollover.relevant(said, guarded, [key for key in (current, following) if key])
+    relevant = rollover.relevant(said, names.conditional, [key for key in (current, following) if key])
+    served = addresses.ask(way, names, relevant.owners)
+    said, relevant = (replace(one, addresses=served) for one in (said, relevant))
+    said = replace(said, notes=(*said.notes, *names.hosts.notes))
     known = _note(way, pair, said, relevant, current, following, signature, note)
     pair = replace(pair, ledger=known)
-    step = judge(pair, relevant, way.clock(), wanted, guarded)
+    step = judge(pair, relevant, way.clock(), wanted, names.guarded)
+    unknown = names.hosts.unknown
     if unknown and step.kind is not Kind.KEEP:
         step = Step(Kind.KEEP, f"no host is known that {unknown} stands for (Postfix's myhostname, or this host's own name)")
-    return Look(pair, said, step, ports)
-
-
-def owners(way: Way, pair: Pair) -> tuple[dict[str, int], frozenset[str], str]:
-    """The owner names that the DNS is to be asked for; nothing is asked or written.
-
-    :returns: owner name to port, of the ports that are ours; the guarded ones; a wildcard that no host is known for, or empty.
-    :raises Problem: as the module says.
-    """
-    names = sorted(pair.serving.lineage.names())
-    hosts, unknown = hosts_of(way, pair.options, names)
-    ports = {f"_{port}._tcp.{host}.": port for port in _ports(way, pair, names) for host in hosts}
-    # Also where we put records for a port that is not ours any more.
-    guarded = frozenset([*(f"_25._tcp.{host}." for host in hosts), *(name for name, _ in pair.ledger.ours)]) - ports.keys()
-    return ports, guarded, unknown
+    ports = owner_names.in_charge(names, [owner.name for owner in relevant.owners], (owner for owner, _ in known.ours))
+    return Look(pair, said, step, ports, names)
 
 
 def judge(pair: Pair, relevant: Survey, now: datetime.datetime, wanted: bool, guarded: AbstractSet[str]) -> Step:
@@ -158,6 +185,7 @@ def judge(pair: Pair, relevant: Survey, now: datetime.datetime, wanted: bool, gu
     due = wanted or rotation.is_due(chosen.key_rotation, pair.since(), now)
     floor = datetime.timedelta(hours=chosen.dane_floor)
     evidence, retired = pair.ledger.evidence, pair.retired() if pair.standby else ()
+    retired = tuple(key for key in retired if gates.may_go(relevant, key))
     ours = {name for name, _ in pair.ledger.ours} if chosen.publishes else set()
     step = rollover.decide(relevant, evidence, current, pair.following(), now, floor, due, retired, guarded, ours)
     deployed = pair.serving.record.spki if pair.serving.record else ""
@@ -173,8 +201,10 @@ def recall(pair: Pair, survey: Survey, ports: Collection[int]) -> Step:
     :raises Problem: a leaf cannot be read.
     """
     guarded = frozenset(owner.name for owner in survey.owners if owner.port not in ports)
+    names = pair.serving.lineage.names()
+    others = {owner.name for owner in survey.owners if not owner_names.is_named(pair.options, names, owner.name)}
     keys = [key for key in (pair.serving.key(), pair.following()) if key]
-    return judge(pair, rollover.relevant(survey, guarded, keys), survey.at, False, guarded)
+    return judge(pair, rollover.relevant(survey, guarded | others, keys), survey.at, False, guarded)
 
 
 def guard(way: Way, pair: Pair, key: Key) -> str:
@@ -185,9 +215,8 @@ def guard(way: Way, pair: Pair, key: Key) -> str:
 
     :raises Problem: as the module says.
     """
-    names = sorted(pair.serving.lineage.names())
-    hosts, _ = hosts_of(way, pair.options, names)
-    guarded = frozenset(f"_25._tcp.{host}." for host in hosts if 25 not in _ports(way, pair, names))
+    names = owner_names.find(way, pair)
+    guarded = frozenset(owner for owner in names.guarded if owner.startswith("_25."))
     if not guarded:
         return ""
     kept = rollover.relevant(way.ask(pair.options, sorted(guarded)), guarded, [key]).owners
@@ -213,10 +242,13 @@ def places(way: Way, seen: Look) -> tuple[Place, ...]:
     name = pair.serving.lineage.name
     place = store.folder(way.home, chosen.store, name)
     if not dark:
-        made = tlsa.records(names, by_port, following.sha256 if following else "")
+        made = tlsa.records(seen.names.hosts.named, by_port, following.sha256 if following else "")
         with files.locked(f"{way.home}.lock"):
-            store.file_tlsa(place, name, made, names)
-    return publish.places(seen.survey, served, following)
+            store.file_tlsa(place, name, made, names, tlsa.patterns(names, by_port, following.sha256 if following else ""))
+    asked = [owner for owner in seen.survey.owners if owner.name in served or owner.name in seen.names.guarded]
+    now = replace(seen.survey, addresses=addresses.ask(way, seen.names, asked))
+    found = publish.places(now, served, following)
+    return tuple(replace(one, optional=not any(owner in seen.names.ports for owner in one.owners)) for one in found)
 
 
 def named(way: Way, pair: Pair, name: str) -> bool:
@@ -225,7 +257,7 @@ def named(way: Way, pair: Pair, name: str) -> bool:
     :raises Problem: a server's configuration cannot be read.
     """
     place = store.folder(way.home, pair.options.store, name)
-    seen = _configured(way, pair.options, sorted(pair.serving.lineage.names()))
+    seen = owner_names.configured(way, pair.options, sorted(pair.serving.lineage.names()))
     return any(one.pair and place.owns(one.pair.cert) for one in seen)
 
 
@@ -269,35 +301,3 @@ def _watched(home: str, pair: Pair) -> list[str]:
     """The files that a look is about; while they stay, and it is not long ago, there is nothing to look for."""
     members = [member.lineage for member in (pair.serving, pair.standby) if member]
     return [path for one in members for path in (one.source.cert, store.folder(home, "", one.name).state)]
-
-
-def _ports(way: Way, pair: Pair, names: Sequence[str]) -> list[int]:
-    """The ports whose configuration names the files of one of the two."""
-    members = [member.lineage.name for member in (pair.serving, pair.standby) if member]
-    folders = [store.folder(way.home, pair.options.store, name) for name in members]
-    seen = _configured(way, pair.options, names)
-    return sorted({one.endpoint.port for one in seen if one.pair and any(place.owns(one.pair.cert) for place in folders)})
-
-
-def _configured(way: Way, chosen: Options, names: Sequence[str]) -> list[Served]:
-    """Every endpoint, and what its configuration names for clients that ask for ``names``."""
-    found = discovery.find(chosen.server_root, chosen.postfix_root, chosen.postfix_services, way.run)
-    return [one for server in found.servers for one in server.look(probe.sni_for(names)).served]
-
-
-def hosts_of(way: Way, chosen: Options, names: Sequence[str]) -> tuple[list[str], str]:
-    """The host names of a certificate, and a wildcard of it that no host is known for."""
-    hosts = {name for name in names if tlsa.is_host(name)}
-    wildcards = [name for name in names if name.startswith("*.")]
-    if not wildcards:
-        return sorted(hosts), ""
-    import socket
-
-    found = discovery.find(chosen.server_root, chosen.postfix_root, chosen.postfix_services, way.run)
-    candidates = {name for server in found.servers for name in server.names()} | {socket.getfqdn().lower()}
-    unknown = ""
-    for wildcard in wildcards:
-        fitting = {name for name in {*candidates, *hosts} if name_matches(wildcard, name)}
-        hosts |= fitting
-        unknown = unknown or ("" if fitting else wildcard)
-    return sorted(hosts), unknown

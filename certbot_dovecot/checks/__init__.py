@@ -56,6 +56,13 @@ def _no_survey(facts: Facts) -> str:
     return _nothing_held(facts) or ("" if asked else "the DNS was not asked yet; --dns asks it now")
 
 
+def _no_addresses(facts: Facts) -> str:
+    asked = [held.survey for held in facts.held if held.survey]
+    if any(not survey.addresses and any(owner.published for owner in survey.owners) for survey in asked):
+        return "the addresses behind the records were not asked yet; --dns asks them now"
+    return _no_survey(facts)
+
+
 def _nobody_tried(facts: Facts) -> str:
     silent = [one.ecdsa for one in facts.tried if one.ecdsa.leaf is None and not one.ecdsa.disagreed]
     if silent:
@@ -98,6 +105,7 @@ ALL = (
     Check("shutdown-clients", dovecot.shutdown_clients, _no_dovecot),
     Check("tlsa-ttl", dane.tlsa_ttl, _no_survey),
     Check("tlsa-usage", dane.tlsa_usage, _no_survey),
+    Check("addresses", dane.addresses, _no_addresses),
     Check("resolver", dane.resolver, _nothing_held),
     Check("reuse-key", dane.reuse_key, _nothing_held),
 )

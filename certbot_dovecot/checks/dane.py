@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from certbot_dovecot.checks.facts import Facts, Held
 from certbot_dovecot.checks.findings import Finding, Severity
+from certbot_dovecot.dane import gates
 from certbot_dovecot.dane.answers import Data, Owner, Validity
 
 #: Seconds (rule D10).
@@ -52,6 +53,20 @@ _USAGES = {
     "leaf": (Severity.WARNING, "names the certificate itself, which every renewal changes: mail stops then"),
     "pkix": (Severity.NOTE, "is one that mail servers do not use (RFC 7672 section 3.1.3), and keeps the key from changing"),
 }
+
+
+def addresses(facts: Facts) -> Iterator[Finding]:
+    """Addresses under which others reach a host of a lineage, and whose key has no record there (rule D18)."""
+    for held in facts.held:
+        for one in gates.mismatches(held.survey) if held.survey else ():
+            if one.key is None:
+                what = f"{one.where} could not be asked ({one.error}), so the records of former keys stay in the DNS"
+                todo = "See that it can be reached from this host, or take the address out of the DNS if nobody is served there"
+            else:
+                what = f"{one.where} serves the key 3 1 1 {one.key.sha256}, which its TLSA records do not match: senders that "
+                what += "use DANE do not deliver there"
+                todo = f"Bring the certificate that this host serves to {one.address}, or publish that record beside the others"
+            yield Finding("addresses", Severity.WARNING, what, _when(held), todo, held.name)
 
 
 def resolver(facts: Facts) -> Iterator[Finding]:

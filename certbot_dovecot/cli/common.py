@@ -84,7 +84,7 @@ def way_of(config_dir: str) -> Way:
     from certbot_dovecot import commands, jobs, watch
     from certbot_dovecot.transaction import NoCheckpoint
 
-    return watch.Way(config_dir, jobs.now, commands.run, NoCheckpoint(), watch.ask_dns)
+    return watch.Way(config_dir, jobs.now, commands.run, NoCheckpoint(), watch.ask_dns, watch.look_up)
 
 
 def show(host: Host, job: Job, notes: Sequence[str] = ()) -> int:

@@ -32,11 +32,11 @@ def run(args: argparse.Namespace) -> int:
     config_dir, names = common.lineages_of(args)
     documents = []
     for name in names:
-        made, hosts = records.make(config_dir, name, jobs.options(config_dir, name, common.said(args)))
+        made = records.make(config_dir, name, jobs.options(config_dir, name, common.said(args)))
         if args.json:
-            documents.append(json.loads(tlsa.as_json(name, made)))
+            documents.append(json.loads(tlsa.as_json(name, made.records)))
         else:
-            print(tlsa.zone(name, made, hosts).decode(), end="")
+            print(tlsa.zone(name, made.records, made.names, made.behind).decode(), end="")
     if args.json:
         print(json.dumps(documents, indent=1))
     return 0

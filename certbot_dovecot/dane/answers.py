@@ -1,7 +1,7 @@
-"""What the DNS said of TLSA records, as plain data: one survey of every owner name at every name server.
+"""What the DNS said of TLSA records, and what the hosts behind them serve, as plain data.
 
-Nothing here asks or decides: a survey is made elsewhere and passed in, is kept in ``state.json`` as evidence, and is judged by
-:mod:`~certbot_dovecot.dane.rollover`.  Nothing here fails.
+Nothing here asks or decides: a survey is made elsewhere and passed in, is kept in ``survey.json`` as evidence, and is judged by
+:mod:`~certbot_dovecot.dane.rollover` and :mod:`~certbot_dovecot.dane.gates`.  Nothing here fails.
 """
 
 from __future__ import annotations
@@ -93,8 +93,7 @@ class Owner:
     @property
     def port(self) -> int:
         """Its port; 0 for a name that is no port's."""
-        label = self.name.partition(".")[0]
-        return int(label[1:]) if label[:1] == "_" and label[1:].isdecimal() and label.isascii() else 0
+        return port_of(self.name)
 
     @property
     def given(self) -> Optional[frozenset[Data]]:
@@ -106,20 +105,6 @@ class Owner:
     def published(self) -> frozenset[Data]:
         """Every record that somebody gave for it."""
         return self.resolved.union(*(seen.records for seen in self.seen))
-
-
-@dataclass(frozen=True)
-class Survey:
-    """One look at the DNS.
-
-    :param at: when it ended, UTC.
-    :param owners: every owner name of the served endpoints.
-    :param notes: what was left out, full sentences.
-    """
-
-    at: datetime.datetime
-    owners: tuple[Owner, ...]
-    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -136,3 +121,46 @@ class Key:
     def digest(self, matching: int) -> Optional[str]:
         """The digest for a matching type; None for one that we never match."""
         return {1: self.sha256, 2: self.sha512}.get(matching) or None
+
+
+@dataclass(frozen=True)
+class AddressAnswer:
+    """What one address of a host served at the port of an owner name (rule D18).
+
+    :param owner: the owner name, ``_25._tcp.mail.example.org.``.
+    :param address: IPv4 or IPv6 address; empty if the addresses of the host could not be found out.
+    :param key: the key that was served; None if the address could not be asked.
+    :param error: why it could not be asked, in plain words; empty if it could.
+    """
+
+    owner: str
+    address: str
+    key: Optional[Key] = None
+    error: str = ""
+
+
+@dataclass(frozen=True)
+class Survey:
+    """One look at the DNS.
+
+    :param at: when it ended, UTC.
+    :param owners: every owner name that was asked for.
+    :param notes: what was left out, full sentences.
+    :param addresses: what the addresses behind the owner names with records served (rule D18); empty if they were not asked.
+    """
+
+    at: datetime.datetime
+    owners: tuple[Owner, ...]
+    notes: tuple[str, ...] = ()
+    addresses: tuple[AddressAnswer, ...] = ()
+
+
+def port_of(owner: str) -> int:
+    """The port of an owner name; 0 for a name that has none."""
+    label = owner.partition(".")[0]
+    return int(label[1:]) if label[:1] == "_" and label[1:].isdecimal() and label.isascii() else 0
+
+
+def host_of(owner: str) -> str:
+    """The host of an owner name ``_port._tcp.host.``, without the final dot."""
+    return owner.split(".", 2)[-1].rstrip(".")

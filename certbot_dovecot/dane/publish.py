@@ -21,7 +21,7 @@ from typing import Optional
 
 from certbot_dovecot import files
 from certbot_dovecot.dane import tlsa
-from certbot_dovecot.dane.answers import Data, Key, Outcome, Survey
+from certbot_dovecot.dane.answers import AddressAnswer, Data, Key, Outcome, Survey
 from certbot_dovecot.dane.rollover import MOST_RECORDS
 from certbot_dovecot.problems import ConfProblem
 
@@ -38,6 +38,7 @@ class Change:
     :param add: what is not there.
     :param delete: what is ours, and neither served nor next.
     :param ttl: for what is added, seconds; a set has one TTL (RFC 2181 section 5.2), so what is added sets it for all.
+    :param refused: why the name server did not take the change; empty if it did, or was not asked.
     """
 
     owner: str
@@ -45,6 +46,7 @@ class Change:
     add: frozenset[Data] = frozenset()
     delete: frozenset[Data] = frozenset()
     ttl: int = tlsa.TTL
+    refused: str = ""
 
     @property
     def after(self) -> frozenset[Data]:
@@ -112,6 +114,10 @@ class Place:
     :param dark: whether a port does not tell what it serves; then nothing changes here.
     :param ttl: of what is added, seconds: that of the set, where it is not longer than what we would take.
     :param blind: whether no name server could be asked, so that ``present`` says nothing.
+    :param addresses: what every address that shares the record set serves (rule D18).
+    :param optional: whether only names that the certificate does not have lead here (rule D19); another party may run their
+        zone.
+    :param by_hand: whether what we publish with does not publish here.
     """
 
     name: str
@@ -121,6 +127,9 @@ class Place:
     dark: bool = False
     ttl: int = tlsa.TTL
     blind: bool = False
+    addresses: tuple[AddressAnswer, ...] = ()
+    optional: bool = False
+    by_hand: bool = False
 
 
 def places(
@@ -149,7 +158,18 @@ def places(
             was.blind or given is None,
         )
     nexts = (following,) if following else ()
-    return tuple(replace(one, keys=tuple(dict.fromkeys([*one.keys, *nexts]))) if one.keys else one for one in found.values())
+    shared: dict[str, list[AddressAnswer]] = {}
+    leads = {owner.name: owner.place for owner in survey.owners}
+    for answer in survey.addresses:
+        shared.setdefault(leads.get(answer.owner, answer.owner), []).append(answer)
+    return tuple(
+        replace(
+            one,
+            keys=tuple(dict.fromkeys([*one.keys, *nexts])) if one.keys else (),
+            addresses=tuple(shared.get(one.name, ())),
+        )
+        for one in found.values()
+    )
 
 
 def change(

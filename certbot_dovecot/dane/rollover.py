@@ -252,6 +252,11 @@ def foreign(owner: Owner) -> str:
     return _doubt(owner) or (_foreign(owner) if _published(owner) else "")
 
 
+def counts(owner: Owner) -> bool:
+    """Whether clients look at the records of an owner name: there are some, and the zone is not plainly unsigned."""
+    return _published(owner)
+
+
 def timely(survey: Survey, now: datetime.datetime) -> bool:
     """Whether a survey is fresh enough to act on; one from the future is not, for a clock has jumped."""
     return survey.at <= now <= survey.at + FRESH

@@ -37,6 +37,7 @@ import dns.resolver
 import dns.rrset
 
 from certbot_dovecot.dane.answers import Data, Outcome, Owner, Seen, Survey, Validity
+from certbot_dovecot.dane.hosts import Lookup
 
 #: Seconds for one question, and for all of them.
 QUESTION, ALL = 2.0, 15.0
@@ -116,6 +117,33 @@ def make(
     return Survey(clock(), looked, tuple(sorted(asking.notes)))
 
 
+def look_up(
+    hosts: Sequence[str], domains: Sequence[str], by: Optional[Server], limits: tuple[float, float] = (QUESTION, ALL)
+) -> Lookup:
+    """Ask the resolver for the addresses and the aliases of hosts, and for the MX hosts of mail domains and theirs (rule D19).
+
+    :param hosts: host names, without the final dot.
+    :param domains: mail domains, likewise.
+    :param by: the resolver; None if there is none: then nothing is known.
+    :param limits: seconds for a question, and for all.
+    """
+    asking = _Asking(by, True, 53, limits[0], time.monotonic() + limits[1])
+    with ThreadPoolExecutor(_THREADS) as pool:
+        exchangers = dict(zip(domains, pool.map(asking.exchangers, domains)))
+        wanted = dict.fromkeys(host.lower() for host in hosts)
+        wanted.update(dict.fromkeys(host for some in exchangers.values() for host in some or () if host))
+        wanted.update(dict.fromkeys(domain for domain, some in exchangers.items() if some == ()))
+        found = dict(zip(wanted, pool.map(asking.host, wanted)))
+        # What is reached by an alias is reached by its canonical name as well.
+        canonical = dict.fromkeys(alias for _, alias in found.values() if alias and alias not in found)
+        found.update(zip(canonical, pool.map(asking.host, canonical)))
+    return Lookup(
+        {host: addresses for host, (addresses, _) in found.items()},
+        {host: alias for host, (_, alias) in found.items() if alias},
+        exchangers,
+    )
+
+
 class _Asking:
     """One survey's questions."""
 
@@ -153,6 +181,35 @@ class _Asking:
     def finish(self, owner: Owner, asked: list[Future[Seen]]) -> Owner:
         """Collect the answers."""
         return dataclasses.replace(owner, seen=tuple(sorted((one.result() for one in asked), key=lambda seen: seen.server)))
+
+    def exchangers(self, domain: str) -> Optional[tuple[str, ...]]:
+        """The MX hosts of a mail domain; empty if it has none, None if there is no usable answer."""
+        name = _named(domain)
+        answer = self._once(name, dns.rdatatype.MX) if name is not None else None
+        if name is None or answer is None or answer.rcode() not in (dns.rcode.NOERROR, dns.rcode.NXDOMAIN):
+            return None
+        hops = hops_of(answer, name)
+        rrsets = sets_of(answer.answer, dns.rdatatype.MX, hops[-1]) if hops else []
+        # A host that is the root means: this domain takes no mail (RFC 7505).  There is no host to ask for then.
+        return tuple(sorted({_text(rdata.exchange) for rrset in rrsets for rdata in rrset}))
+
+    def host(self, host: str) -> tuple[Optional[tuple[str, ...]], str]:
+        """The addresses of a host (None if there is no usable answer), and its canonical name if it is an alias."""
+        name = _named(host)
+        if name is None:
+            return (), ""
+        found: list[str] = []
+        alias = ""
+        for kind in (dns.rdatatype.A, dns.rdatatype.AAAA):
+            answer = self._once(name, kind)
+            if answer is None or answer.rcode() not in (dns.rcode.NOERROR, dns.rcode.NXDOMAIN):
+                return None, alias
+            hops = hops_of(answer, name)
+            if not hops:
+                return None, alias
+            alias = _text(hops[-1]) if hops[-1] != name else alias
+            found += [rdata.address for rrset in sets_of(answer.answer, kind, hops[-1]) for rdata in rrset]
+        return tuple(sorted(found)), alias
 
     def _resolve(self, name: dns.name.Name) -> tuple[Optional[dns.message.Message], Validity]:
         """What the resolver says of the TLSA set of ``name``, and whether it is secure."""
@@ -307,3 +364,17 @@ def tlsa_set(answer: dns.message.Message, name: dns.name.Name) -> tuple[frozense
     found = sets_of(answer.answer, dns.rdatatype.TLSA, name)
     data = [Data(one.usage, one.selector, one.mtype, one.cert.hex().upper()) for rrset in found for one in rrset]
     return frozenset(data), max((rrset.ttl for rrset in found), default=0)
+
+
+def _named(host: str) -> Optional[dns.name.Name]:
+    """The absolute name of a host; None if the text is no name in the DNS."""
+    try:
+        return dns.name.from_text(host)
+    except Exception:
+        # What dnspython raises for a text that is no name depends on its version.
+        return None
+
+
+def _text(name: dns.name.Name) -> str:
+    """A name in lower case, without the final dot; the root is an empty text."""
+    return name.to_text(omit_final_dot=True).lower() if name != dns.name.root else ""

@@ -13,12 +13,13 @@ from __future__ import annotations
 import ipaddress
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 #: Seconds.  How long caches may hold a record that is wrong: an hour at most (rule D10).
 TTL = 3600
 
 SERVED, NEXT = "served", "next"
+_NEXT = "  ; next key, not served yet"
 
 
 @dataclass(frozen=True, order=True)
@@ -65,20 +66,36 @@ def records(names: Iterable[str], served: Mapping[int, Sequence[str]], following
     return tuple(found.values())
 
 
-def zone(lineage: str, made: Sequence[Record], names: Iterable[str]) -> bytes:
-    """``tlsa.zone``: a comment, and one line a record (RFC 1035 section 5.1)."""
+def patterns(names: Iterable[str], served: Mapping[int, Sequence[str]], following: str = "") -> tuple[Record, ...]:
+    """The records for hosts behind wildcards, with the wildcard in the place of the host; parameters as for :func:`records`.
+
+    They are no records of the DNS: each host behind the wildcard needs its own.
+    """
+    wild = {name: f"host{number}.invalid" for number, name in enumerate(sorted(n for n in set(names) if n.startswith("*.")))}
+    found = []
+    for name, stand_in in wild.items():
+        for record in records([stand_in], served, following):
+            found.append(replace(record, owner=record.owner.replace(f"{stand_in}.", f"{name}.")))
+    return tuple(found)
+
+
+def zone(lineage: str, made: Sequence[Record], names: Iterable[str], behind: Sequence[Record] = ()) -> bytes:
+    """``tlsa.zone``: a comment, and one line a record (RFC 1035 section 5.1).
+
+    :param behind: what :func:`patterns` has for the wildcards; shown as comments.
+    """
     lines = [
         f"; TLSA records of the certificate {lineage}, written by certbot-dovecot.",
         "; Publish them only in a zone that is signed with DNSSEC.",
     ]
-    lines += [
-        f"; {name}: repeat the records below for each host of that name."
-        for name in sorted(set(names))
-        if name.startswith("*.")
-    ]
-    if not made:
+    wildcards = sorted(name for name in set(names) if name.startswith("*."))
+    if wildcards and behind:
+        some = " and ".join(wildcards)
+        lines.append(f"; Each host behind {some} needs these records, with its own name in the place of the *:")
+        lines += [f";   {record}" + (_NEXT if record.status == NEXT else "") for record in behind]
+    if not made and not behind:
         lines.append("; No endpoint on this host was seen serving this key.")
-    lines += [str(record) + ("  ; next key, not served yet" if record.status == NEXT else "") for record in made]
+    lines += [str(record) + (_NEXT if record.status == NEXT else "") for record in made]
     return ("\n".join(lines) + "\n").encode()
 
 

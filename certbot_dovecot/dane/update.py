@@ -68,6 +68,7 @@ class Primary:
         ours: AbstractSet[Data],
         before: Callable[[Change], None] = lambda _: None,
         ttl: int = tlsa.TTL,
+        gate: Callable[[Change], Change] = lambda change: change,
     ) -> Change:
         """See to it that ``owner`` has the records of ``keys``, and no other one of ours.
 
@@ -75,12 +76,13 @@ class Primary:
         :param ours: what we put there.
         :param before: called with each change before it is sent.
         :param ttl: of what is added, seconds.
+        :param gate: what must not be done of a change is left out by it (:mod:`~certbot_dovecot.dane.gates`).
         :returns: what was changed.
         :raises ServerProblem: as the module says.
         """
         for _ in range(ATTEMPTS):
             target, present = self.present(owner)
-            wanted = change(target, keys, present, ours, ttl)
+            wanted = gate(change(target, keys, present, ours, ttl))
             if wanted.crowded:
                 raise self._refuses(
                     f"{wanted.owner} would have {len(wanted.after)} TLSA records, which is more than some senders can take",

@@ -105,6 +105,18 @@ class Served:
 
 
 @dataclass(frozen=True)
+class MailDomains:
+    """The domains that a server takes mail for, as far as they can be listed.
+
+    :param names: lower case, sorted.
+    :param notes: what could not be listed, full sentences.
+    """
+
+    names: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class View:
     """One look at a server's effective configuration.
 
@@ -166,6 +178,9 @@ class IMailServer(Interface):
 
     def names() -> tuple[str, ...]:
         """The fully qualified host names that its configuration mentions, for certbot to offer."""
+
+    def mail_domains() -> MailDomains:
+        """The domains that it takes mail for from other hosts; none for a server that takes no such mail."""
 
     def hint() -> str:
         """What is likely in the way if a reload was not applied, with the remedy, a sentence without its stop; mostly empty."""

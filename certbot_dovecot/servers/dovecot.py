@@ -29,7 +29,7 @@ from certbot_dovecot.files import Edit
 from certbot_dovecot.problems import ConfProblem, FileProblem, ServerProblem
 from certbot_dovecot.servers import dovecot_conf as conf
 from certbot_dovecot.servers import dovecot_plan, dovecot_view
-from certbot_dovecot.servers.contract import Claim, IMailServer, Planned, Served, View
+from certbot_dovecot.servers.contract import Claim, IMailServer, MailDomains, Planned, Served, View
 from certbot_dovecot.servers.dovecot_conf import Tree
 from certbot_dovecot.servers.dovecot_view import Effective
 
@@ -136,6 +136,10 @@ class Dovecot:
         except (FileProblem, ValueError, OSError):
             return False
         return True
+
+    def mail_domains(self) -> MailDomains:
+        """None: mail from other hosts comes in through Postfix."""
+        return MailDomains()
 
     def hint(self) -> str:
         """The memory of the config process, which a reload with many names exceeds without a word (facts/dovecot.md)."""

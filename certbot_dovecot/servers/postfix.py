@@ -28,8 +28,8 @@ from certbot_dovecot import files
 from certbot_dovecot.commands import Command, Runner
 from certbot_dovecot.files import Edit
 from certbot_dovecot.problems import ConfProblem, LockProblem, NotInstalled, ServerProblem
-from certbot_dovecot.servers import master_cf, postfix_services, sni_map
-from certbot_dovecot.servers.contract import Claim, Endpoint, IMailServer, Pair, Planned, Served, View
+from certbot_dovecot.servers import mail_domains, master_cf, postfix_services, sni_map
+from certbot_dovecot.servers.contract import Claim, Endpoint, IMailServer, MailDomains, Pair, Planned, Served, View
 from certbot_dovecot.servers.master_cf import Entry
 from certbot_dovecot.servers.postfix_services import MX_PORT, SNI_MAPS, Main, Named, Service
 
@@ -198,6 +198,10 @@ class Postfix:
     def running(self) -> bool:
         """``postfix status``."""
         return self._run(Command(("postfix", "-c", self.root, "status"), reads=False)).code == 0
+
+    def mail_domains(self) -> MailDomains:
+        """The domains of mydestination, virtual_alias_domains, virtual_mailbox_domains and relay_domains."""
+        return mail_domains.listed(self._ask("postconf", "-x", "-h", *mail_domains.PARAMETERS), self.root, self._run)
 
     def hint(self) -> str:
         """Nothing is known that is silent."""

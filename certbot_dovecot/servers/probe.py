@@ -416,6 +416,17 @@ def _reason(exc: ssl.SSLError) -> str:
     return (exc.reason or str(exc)).replace("_", " ").lower()
 
 
+def is_own(address: str) -> bool:
+    """Whether an address is one of this host's: only such an address can be bound to.  Sends nothing."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as one:
+            one.bind((address, 0))
+    except (OSError, ValueError):
+        return False
+    return True
+
+
 def _is_address(name: str) -> bool:
     try:
         ipaddress.ip_address(name)

@@ -155,7 +155,7 @@ def test_an_interrupt_between_two_reloads_brings_both_back(mailhost):
             raise KeyboardInterrupt
         return commands.run(command)
 
-    way = watch.Way("/etc/letsencrypt", jobs.now, run, NoCheckpoint(), watch.ask_dns)
+    way = watch.Way("/etc/letsencrypt", jobs.now, run, NoCheckpoint(), watch.ask_dns, watch.look_up)
     with pytest.raises(KeyboardInterrupt):
         deed.undo(way, NAME, now=True)
     assert told

@@ -6,7 +6,7 @@ import datetime
 
 import pytest
 
-from certbot_dovecot import pairs, seen, watch
+from certbot_dovecot import pairs, seen
 from certbot_dovecot.bundle import Source
 from certbot_dovecot.dane import publish, rollover, tlsa
 from certbot_dovecot.dane.answers import Data, Key, Outcome, Owner, Seen, Survey, Validity
@@ -17,7 +17,7 @@ from certbot_dovecot.pairs import Member
 from certbot_dovecot.problems import BundleProblem
 from certbot_dovecot.servers import contract
 from certbot_dovecot.servers.contract import Endpoint, Served
-from certbot_dovecot.state import Options, State
+from certbot_dovecot.state import State
 from certbot_dovecot.store import Folder
 from tests.lab import ca
 from tests.unit.world import World
@@ -147,8 +147,7 @@ def test_d10_what_we_publish_is_gone_from_caches_within_an_hour():
 def test_d12_the_owner_is_the_host_and_not_the_mail_domain():
     made = tlsa.records(["mx1.example.org"], {25: [ECDSA.sha256]})
     assert [record.owner for record in made] == ["_25._tcp.mx1.example.org."]
-    hosts = watch.hosts_of(None, Options(), ["mx1.example.org", "192.0.2.1", "imap.example.org"])
-    assert hosts == (["imap.example.org", "mx1.example.org"], "")
+    assert seen.hosts(["mx1.example.org", "192.0.2.1", "IMAP.example.org"], []) == ("imap.example.org", "mx1.example.org")
 
 
 @pytest.mark.parametrize(

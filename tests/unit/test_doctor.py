@@ -151,7 +151,7 @@ def test_a_command_runs_once_where_nothing_can_be_written(monkeypatch):
 
 
 def way(config_dir):
-    return watch.Way(str(config_dir), lambda: NOW, refused, NoCheckpoint(), refused)
+    return watch.Way(str(config_dir), lambda: NOW, refused, NoCheckpoint(), refused, refused)
 
 
 def test_without_dovecot_nothing_can_be_told(tmp_path):

@@ -22,7 +22,7 @@ FLOORS = [
     {"rotation", "store", "state", "transaction", "lineages", "plan", "glance", "ledger", "pairs", "seen", "health",
      "former", "checks"},
     {"reconcile", "summary", "hook", "jobs", "orphans", "records", "preview", "watch", "publishing", "handover", "standby",
-     "status", "show", "undo", "leaving", "csr", "install_cert", "announced", "surroundings", "doctor"},
+     "rollover", "status", "show", "undo", "leaving", "csr", "install_cert", "announced", "surroundings", "doctor"},
     {"door", "door_key", "installer", "cli"},
 ]
 

@@ -32,9 +32,13 @@ def test_the_next_key_comes_beside_the_served_one_and_is_marked():
 
 
 def test_a_wildcard_is_a_comment_and_an_address_is_nothing():
-    text = tlsa.zone("x", tlsa.records(["*.example.org", "192.0.2.1"], {993: [OLD]}), ["*.example.org", "192.0.2.1"]).decode()
-    assert "; *.example.org:" in text
-    assert "TLSA 3 1 1" not in text
+    names, served = ["*.example.org", "192.0.2.1"], {993: [OLD]}
+    lines = tlsa.zone("x", tlsa.records(names, served), names, tlsa.patterns(names, served, NEW)).decode().splitlines()
+    assert all(line.startswith(";") for line in lines)
+    assert f";   _993._tcp.*.example.org. 3600 IN TLSA 3 1 1 {OLD}" in lines
+    assert f";   _993._tcp.*.example.org. 3600 IN TLSA 3 1 1 {NEW}  ; next key, not served yet" in lines
+    # An endpoint was seen serving the key, so that the file must not say otherwise.
+    assert not any("No endpoint" in line for line in lines)
 
 
 @given(hosts, ports, st.sampled_from(["", NEW]))
