@@ -38,7 +38,7 @@ import dns.tsig
 import dns.tsigkeyring
 import dns.update
 
-from tests.lab import namespace, packages
+from tests.lab import namespace, packages, quiet
 from tests.lab.namespace import Unavailable
 
 PRIMARY, SECONDARY, CACHE = "127.0.0.2", "127.0.0.3", "127.0.0.4"
@@ -358,6 +358,8 @@ def _cache(names: Names, cache: Cache) -> None:
     _write(f"{place}/anchors", "".join(f"{zone.name}. IN DNSKEY {_key(zone.key_of or zone.name)}\n" for zone in signed))
     asked = "".join(f"  stub-addr: {address}\n" for address in cache.asks)
     stubs = "".join(f'stub-zone:\n  name: "{zone.name}"\n{asked}' for zone in names.zones)
+    # Every other name is answered as well: by the server that says that there is nothing.
+    stubs += f'stub-zone:\n  name: "."\n  stub-addr: {quiet.ADDRESS}\n'
     _write(
         f"{place}/conf",
         f'server:\n  interface: {cache.address}\n  do-not-query-localhost: no\n  local-zone: "test." nodefault\n  chroot: ""\n'

@@ -77,6 +77,14 @@ def enter(hostname: str) -> int:
     return machine
 
 
+def leave(flags: int) -> None:
+    """Move this process into namespaces of its own; the system call ``unshare``.
+
+    :raises OSError: it is not allowed to.
+    """
+    _call("unshare", flags)
+
+
 def outside() -> list[str]:
     """The beginning of a command that is to run outside, where this process came from; nothing if it entered no namespace."""
     return ["nsenter", *(f"--{name}=/proc/{os.getpid()}/fd/{number}" for name, number in _left.items())] if _left else []
