@@ -69,7 +69,7 @@ def look(way: Way, job: Job) -> Word:
         return Word()
     said = way.ask(job.options, sorted(record.owner for record in made))
     others = {record.owner for record in made if not owner_names.is_named(job.options, names, record.owner)}
-    said = rollover.relevant(said, others, [current, following])
+    said = rollover.relevant(said, frozenset(), [current, following], others)
     stands = {owner.name for owner in said.owners if owner.published}
     return judge(said, current, following, [str(record) for record in made if record.owner in stands], way.clock())
 

@@ -306,7 +306,7 @@ class _Gathering:
             names = owner_names.find(self.way, pair)
             following = pair.following()
             keys = [key for key in (pair.serving.key(), following) if key]
-            relevant = rollover.relevant(one.survey, names.conditional, keys)
+            relevant = rollover.relevant(one.survey, names.guarded, keys, names.others.keys(), pair.retired())
             return replace(one, step=watch.judge(pair, relevant, one.survey.at, True, names.guarded))
         except Problem as problem:
             self._note(problem, one.name)

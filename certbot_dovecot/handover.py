@@ -196,7 +196,8 @@ def _advance(way: Way, pair: Pair, wanted: bool = False) -> Told:
             return Told(tuple(notes), (*_by_hand(todo, step), *_say_held(way, pair, todo)), step, True)
         step = Step(Kind.KEEP, stop, step.until)
     todo = publishing.todo(pair, places, way.clock())
-    return Told(tuple(notes), (*_say(way, pair, step, todo, due), *_say_held(way, pair, todo)), step)
+    held = todo if step.kind is not Kind.FREE else Todo()
+    return Told(tuple(notes), (*_say(way, pair, step, todo, due), *_say_held(way, pair, held)), step)
 
 
 def allows(pair: Pair, step: Step) -> bool:
@@ -242,10 +243,10 @@ def _say(way: Way, pair: Pair, step: Step, todo: Todo, due: bool) -> list[str]:
 def _say_held(way: Way, pair: Pair, todo: Todo) -> list[str]:
     """Which records of former keys must stay, if the admin was not told lately."""
     topic = f"held {pair.serving.lineage.name}"
-    if not todo.held or pair.ledger.quiet(topic, way.clock(), MONTH):
+    if not (todo.held or todo.refused) or pair.ledger.quiet(topic, way.clock(), MONTH):
         return []
     watch.write_down(way, pair, lambda known: replace(known, said={**known.said, topic: way.clock()}))
-    return [f"{pair.name}: {held_record(one)}" for one in todo.held]
+    return [f"{pair.name}: {told}" for told in (*map(held_record, todo.held), *map(refused_set, todo.refused))]
 
 
 def held_record(held: str) -> str:
@@ -256,6 +257,17 @@ def held_record(held: str) -> str:
     return (
         f"The record {held}. That address needs the certificate that this host serves, and must be reachable from here. "
         "certbot renew asks every address again; the record may go once each of them serves a key that has a record of its own."
+    )
+
+
+def refused_set(refused: str) -> str:
+    """Why no record is published at an owner name, and what to do.
+
+    :param refused: as :class:`~certbot_dovecot.publishing.Todo` has it.
+    """
+    return (
+        f"No TLSA record belongs {refused}. Senders that use DANE would not deliver to that address. Bring the certificate "
+        "that this host serves to it; certbot renew asks every address again."
     )
 
 

@@ -39,11 +39,13 @@ class Todo:
     :param add: zone-file lines to be added.
     :param remove: zone-file lines that may go.
     :param held: why records of former keys must stay, one clause a record set.
+    :param refused: why a set does not begin, likewise.
     """
 
     add: tuple[str, ...] = ()
     remove: tuple[str, ...] = ()
     held: tuple[str, ...] = ()
+    refused: tuple[str, ...] = ()
 
 
 def publish_them(way: Way, pair: Pair, places: Sequence[Place]) -> tuple[Pair, tuple[Change, ...]]:
@@ -86,23 +88,30 @@ def after(places: Sequence[Place], changes: Sequence[Change]) -> tuple[Place, ..
 def todo(pair: Pair, places: Sequence[Place], now: datetime.datetime) -> Todo:
     """What is missing in the DNS, and what may go, that is not ours to delete."""
     retired = {key.sha256 for key in pair.retired()}
-    add, remove, held = [], [], []
+    add, remove, held, refused = [], [], [], []
     for place in places:
         if place.dark or place.blind:
             continue
         exact = bool(pair.options.publish_rfc2136)
         wanted = publish.change(place.name, place.keys, place.present, pair.ledger.at(place.name), exact=exact)
         made = gates.guarded(wanted, place.addresses)
-        add += [] if pair.options.publishes and not place.by_hand else _lines(place, made.add)
+        by_hand = place.by_hand or not pair.options.publishes
+        begins = bool(wanted.add) and not place.present
+        if begins and (others := gates.refused(wanted.after, place.addresses)):
+            refused.append(f"at {place.name}, because {' and '.join(others)}")
+        if by_hand and not (begins and gates.refused(wanted.after, place.addresses, sure=True)):
+            add += _lines(place, made.add)
+        # What goes by update is gone; what a cache or a late name server may still give is nobody's task.
         gone = made.delete | pair.ledger.late(place.name, now)
-        former = frozenset(data for data in place.present - gone if data.digest in retired)
-        stay = former | (wanted.delete - gone)
-        reasons = gates.held(place.present, (place.present | made.add) - stay - made.delete, place.addresses) if stay else ()
-        if reasons:
+        former = frozenset(data for data in place.present - gone if data.digest in retired) | (wanted.delete - gone)
+        left = place.present | made.add
+        may_go = gates.guarded(Change(place.name, left - gone, delete=former), place.addresses).delete
+        remove += _lines(place, (data for data in may_go if data.digest in retired))
+        stay = former - may_go
+        if stay:
+            reasons = gates.held(left, left - gone - former, place.addresses)
             held.append(f"{' and '.join(map(str, sorted(stay)))} stays at {place.name}, because {' and '.join(reasons)}")
-        else:
-            remove += _lines(place, former)
-    return Todo(tuple(add), tuple(remove), tuple(held))
+    return Todo(tuple(add), tuple(remove), tuple(held), tuple(refused))
 
 
 def lines_of(places: Sequence[Place], spki: str) -> tuple[str, ...]:
@@ -148,13 +157,11 @@ def _by_command(way: Way, pair: Pair, places: Sequence[Place]) -> tuple[Pair, tu
     none of them says it any more.
     """
     changes = [
-        gates.guarded(
-            publish.change(one.name, one.keys, one.present, pair.ledger.at(one.name), one.ttl, exact=False), one.addresses
-        )
-        for one in places
+        publish.change(one.name, one.keys, one.present, pair.ledger.at(one.name), one.ttl, exact=False) for one in places
     ]
     made = zip(places, changes)
     gone = {one for place, change in made for one in publish.vanished(place, change, pair.ledger.at(place.name))}
+    changes = [gates.guarded(change, place.addresses) for place, change in zip(places, changes)]
     if gone:
         pair = watch.write_down(way, pair, lambda known: replace(known, ours=known.ours - gone))
     changes = [change for change in changes if not change.idle]

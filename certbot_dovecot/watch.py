@@ -159,7 +159,8 @@ def look(way: Way, pair: Pair, wanted: bool = False, note: bool = True) -> Look:
     targets = {owner.place for owner in said.owners if owner.name in names.ports}
     said = replace(said, owners=tuple(owner for owner in said.owners if owner.name in names.ports or owner.name not in targets))
     current, following = pair.serving.key(), pair.following()
-    relevant = rollover.relevant(said, names.conditional, [key for key in (current, following) if key])
+    keys = [key for key in (current, following) if key]
+    relevant = rollover.relevant(said, names.guarded, keys, names.others.keys(), pair.retired())
     served = addresses.ask(way, names, relevant.owners)
     said, relevant = (replace(one, addresses=served) for one in (said, relevant))
     said = replace(said, notes=(*said.notes, *names.hosts.notes))
@@ -204,7 +205,7 @@ def recall(pair: Pair, survey: Survey, ports: Collection[int]) -> Step:
     names = pair.serving.lineage.names()
     others = {owner.name for owner in survey.owners if not owner_names.is_named(pair.options, names, owner.name)}
     keys = [key for key in (pair.serving.key(), pair.following()) if key]
-    return judge(pair, rollover.relevant(survey, guarded | others, keys), survey.at, False, guarded)
+    return judge(pair, rollover.relevant(survey, guarded, keys, others, pair.retired()), survey.at, False, guarded)
 
 
 def guard(way: Way, pair: Pair, key: Key) -> str:
@@ -245,9 +246,11 @@ def places(way: Way, seen: Look) -> tuple[Place, ...]:
         made = tlsa.records(seen.names.hosts.named, by_port, following.sha256 if following else "")
         with files.locked(f"{way.home}.lock"):
             store.file_tlsa(place, name, made, names, tlsa.patterns(names, by_port, following.sha256 if following else ""))
-    asked = [owner for owner in seen.survey.owners if owner.name in served or owner.name in seen.names.guarded]
-    now = replace(seen.survey, addresses=addresses.ask(way, seen.names, asked))
-    found = publish.places(now, served, following)
+    mine = [owner for owner in seen.survey.owners if served.get(owner.name)]
+    rest = [owner for owner in seen.survey.owners if owner not in mine and owner.name in {*served, *seen.names.guarded}]
+    asked = (*addresses.ask(way, seen.names, mine, every=True), *addresses.ask(way, seen.names, rest))
+    now = replace(seen.survey, addresses=asked)
+    found = publish.places(now, served, following, pair.retired(), pair.ledger.at)
     return tuple(replace(one, optional=not any(owner in seen.names.ports for owner in one.owners)) for one in found)
 
 

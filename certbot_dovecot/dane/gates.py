@@ -1,4 +1,4 @@
-"""The gate that a TLSA record passes before it leaves a record set.  Pure.
+"""The gate that a TLSA record passes before it leaves a record set, or begins one.  Pure.
 
 Several hosts may share one record set: each address of a host name, and each alias that leads to the set.  A host that still
 serves a former key needs that key's record (rule D18).  So before a record of ours is deleted, and before an admin is told to
@@ -7,6 +7,12 @@ delete one, every address is asked what it serves, and the answers are judged he
 * If records are left in the set, every address must have answered, and one of the records that are left must match its key.
 * If none is left, clients no longer check that name.  Then the deletion is held only by an address that is known to serve a key
   which the set matches now.
+
+A record of the stronger digest (``3 1 2``) is added only when every address has answered, since clients look at nothing else
+then.
+
+Where there is no set yet, the first record makes clients check every address.  So a set does not begin while an address is
+known to serve a key that it would not match.
 
 Nothing here does I/O or fails.
 """
@@ -69,7 +75,7 @@ def held(present: AbstractSet[Data], after: AbstractSet[Data], addresses: Iterab
     """
     found = []
     for one in addresses:
-        where = f"{one.address or 'an address that could not be found out'} (port {port_of(one.owner)})"
+        where = _where(one)
         if one.key is None:
             if after:
                 found.append(f"{where} could not be asked: {one.error}")
@@ -80,11 +86,43 @@ def held(present: AbstractSet[Data], after: AbstractSet[Data], addresses: Iterab
     return tuple(dict.fromkeys(found))
 
 
+def refused(first: AbstractSet[Data], addresses: Iterable[AddressAnswer], sure: bool = False) -> tuple[str, ...]:
+    """Why a set must not begin with the records ``first``; empty if it may.
+
+    :param sure: whether every address must have answered: an admin may follow advice when that host is back.
+    :returns: one clause an address, without a stop.
+    """
+    found = []
+    for one in addresses:
+        if one.key is None and sure:
+            found.append(f"{_where(one)} could not be asked: {one.error}")
+        elif one.key is not None and not matches(first, one.key):
+            found.append(f"{_where(one)} serves another key, 3 1 1 {one.key.sha256}")
+    return tuple(dict.fromkeys(found))
+
+
 def guarded(change: Change, addresses: Iterable[AddressAnswer]) -> Change:
-    """``change`` without its deletions, if an address holds them."""
-    if change.delete and held(change.present, change.after, addresses):
-        return replace(change, delete=frozenset())
-    return change
+    """``change`` without the deletions that an address holds, and without the records of a set that must not begin."""
+    known = tuple(addresses)
+    if change.add and not change.present and refused(change.after, known):
+        change = replace(change, add=frozenset())
+    if not all(one.key for one in known):
+        # Where there is a stronger digest, a key without one is not accepted; which key this address serves is not known.
+        change = replace(change, add=frozenset(data for data in change.add if data.matching != 2))
+    if not change.delete:
+        return change
+    # All at once if that may be; else one after the other.  Records of the stronger digest may only go together.
+    stronger = frozenset(data for data in change.delete if data.matching == 2)
+    gone: frozenset[Data] = frozenset()
+    for some in (change.delete, stronger, *(frozenset({data}) for data in sorted(change.delete))):
+        wanted = replace(change, delete=gone | some)
+        if not held(change.present, wanted.after, known):
+            gone = wanted.delete
+    return replace(change, delete=gone)
+
+
+def _where(one: AddressAnswer) -> str:
+    return f"{one.address or 'an address that could not be found out'} (port {port_of(one.owner)})"
 
 
 def may_go(survey: Survey, key: Key) -> bool:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import ipaddress
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from typing import Optional
@@ -99,6 +99,8 @@ def wanted(
     known = list(keys)
     others = present - ours if exact else present | ours
     both = any((data.usage, data.selector, data.matching) == (3, 1, 2) for data in others)
+    # A client looks at the strongest digest only: either every key has it, or none has.
+    both = both and all(key.digest(2) for key in known)
     digests = [(matching, key.digest(matching)) for key in known for matching in ((1, 2) if both else (1,))]
     return frozenset(Data(3, 1, matching, digest) for matching, digest in digests if digest)
 
@@ -133,14 +135,25 @@ class Place:
 
 
 def places(
-    survey: Survey, served: Mapping[str, Optional[Iterable[Key]]], following: Optional[Key]
+    survey: Survey,
+    served: Mapping[str, Optional[Iterable[Key]]],
+    following: Optional[Key],
+    retired: Sequence[Key] = (),
+    ours: Callable[[str], AbstractSet[Data]] = lambda place: frozenset(),
 ) -> tuple[Place, ...]:
     """Where records belong, and whose.
+
+    Another host of the same name may serve a key that this one does not serve any more (rule D18).  So a key that an address
+    serves belongs to the set if its record stands there, or if the set begins and the key is one of ours.  Where an address
+    could not be asked, every retired key belongs to the set whose record stands there, or, if the set begins again, was put
+    there by us.
 
     :param survey: tells where aliases lead.
     :param served: owner name to those of our keys that are served at its port; None if that cannot be told.  An owner name that
         is not in here is none of ours.
     :param following: the key that comes next; None for none.
+    :param retired: keys that were served once.
+    :param ours: gives what we put into a place.
     """
     found: dict[str, Place] = {}
     for owner in survey.owners:
@@ -162,14 +175,19 @@ def places(
     leads = {owner.name: owner.place for owner in survey.owners}
     for answer in survey.addresses:
         shared.setdefault(leads.get(answer.owner, answer.owner), []).append(answer)
-    return tuple(
-        replace(
-            one,
-            keys=tuple(dict.fromkeys([*one.keys, *nexts])) if one.keys else (),
-            addresses=tuple(shared.get(one.name, ())),
-        )
-        for one in found.values()
-    )
+
+    def complete(one: Place) -> Place:
+        answers = tuple(shared.get(one.name, ()))
+        stands = {data.digest for data in one.present or ours(one.name)}
+        # A set that begins has to match every address, too.
+        known = stands | {key.sha256 for key in retired if not one.present}
+        standing = [answer.key for answer in answers if answer.key and answer.key.sha256 in known]
+        if not all(answer.key for answer in answers):
+            standing += [key for key in retired if key.sha256 in stands]
+        keys = {key.sha256: key for key in [*standing, *one.keys, *nexts]} if one.keys else {}
+        return replace(one, keys=tuple(keys.values()), addresses=answers)
+
+    return tuple(map(complete, found.values()))
 
 
 def change(

@@ -140,19 +140,34 @@ def observe(was: Optional[Evidence], survey: Survey, current: Key, following: Op
     return Evidence(was.current, was.following, owners, since, ttl, was.stood or any(map(_published, survey.owners)))
 
 
-def relevant(survey: Survey, guarded: AbstractSet[str], keys: Sequence[Key]) -> Survey:
-    """A survey without the guarded owner names at which, for certain, no record of ours stands.
+def relevant(
+    survey: Survey,
+    guarded: AbstractSet[str],
+    keys: Sequence[Key],
+    others: AbstractSet[str] = frozenset(),
+    retired: Sequence[Key] = (),
+) -> Survey:
+    """A survey without the owner names that count only where a record of ours stands, and for certain have none.
 
     :param guarded: owner names of ports that are not ours.
-    :param keys: ours.
+    :param keys: the key that is served, and the next one.
+    :param others: owner names of our ports, at hosts that the certificate does not name (rule D19).
+    :param retired: keys that were served once: at ``others``, a record of one of these is ours, and late.
     """
-    ours = {key.digest(matching) for key in keys for matching in _LENGTHS} - {None}
+    ours = _digests(keys)
+    once = ours | _digests(retired)
 
     def counts(owner: Owner) -> bool:
         certain = bool(owner.seen) and all(seen.outcome in _USABLE for seen in owner.seen)
-        return not certain or any(data.digest in ours for data in owner.published)
+        wanted = ours if owner.name in guarded else once
+        return not certain or any(data.digest in wanted for data in owner.published)
 
-    return replace(survey, owners=tuple(one for one in survey.owners if one.name not in guarded or counts(one)))
+    conditional = guarded | others
+    return replace(survey, owners=tuple(one for one in survey.owners if one.name not in conditional or counts(one)))
+
+
+def _digests(keys: Iterable[Key]) -> set[str]:
+    return {digest for key in keys for matching in _LENGTHS if (digest := key.digest(matching))}
 
 
 def earliest(evidence: Evidence, floor: datetime.timedelta = FLOOR) -> Optional[datetime.datetime]:

@@ -40,10 +40,11 @@ _PORTS = {
 }
 
 
-def ask(way: Way, names: OwnerNames, owners: Iterable[Owner]) -> tuple[AddressAnswer, ...]:
+def ask(way: Way, names: OwnerNames, owners: Iterable[Owner], every: bool = False) -> tuple[AddressAnswer, ...]:
     """Ask every address of the hosts of ``owners`` that have records which count.
 
     :param names: tells the addresses and the protocols.
+    :param every: also those without records.
     :returns: one answer for each owner name and address; one without an address for a host whose addresses are not known.
     """
     found: list[AddressAnswer] = []
@@ -52,7 +53,7 @@ def ask(way: Way, names: OwnerNames, owners: Iterable[Owner]) -> tuple[AddressAn
         protocol, implicit = names.endpoints.get(owner.port) or _PORTS.get(owner.port, ("", True))
         host = host_of(owner.name)
         addresses = names.hosts.lookup.addresses.get(host)
-        if not rollover.counts(owner) or not owner.port:
+        if not (every or rollover.counts(owner)) or not owner.port:
             continue
         if addresses is None:
             found.append(AddressAnswer(owner.name, "", None, "the resolver gives no answer"))

@@ -81,11 +81,6 @@ class OwnerNames:
         """All of them, each once."""
         return list(dict.fromkeys([*self.ports, *self.others, *sorted(self.guarded)]))
 
-    @property
-    def conditional(self) -> frozenset[str]:
-        """Those that count only where a record of our keys stands."""
-        return self.guarded | self.others.keys()
-
 
 def find(way: Way, pair: Pair) -> OwnerNames:
     """The owner names that the DNS is to be asked for.

@@ -1,11 +1,11 @@
 """A second mail host beside the one of the lab, with an address of its own: a copy of it that follows when it is told to.
 
-Two hosts behind one name are two namespaces with a wire (veth) between them: the lab's host is 192.0.2.1, the second one 192.0.2.2
-(RFC 5737).  The second one begins with the configuration, the certificates and the keys that the lab's host has at that moment, and
-serves these until :meth:`Second.follow` copies them again.  It does not renew anything.
+Two hosts behind one name are two namespaces with a wire (veth) between them: the lab's host is 192.0.2.1, the second one
+192.0.2.2 (RFC 5737).  The second one begins with the configuration, the certificates and the keys that the lab's host has at
+that moment, and serves these until :meth:`Second.follow` copies them again.  It does not renew anything.
 
-Run as a program it is the second host itself: ``python3 -m tests.lab.second``; it does what it reads on standard input, a word a
-line, and answers each with a line.
+Run as a program it is the second host itself: ``python3 -m tests.lab.second``; it does what it reads on standard input, a word
+a line, and answers each with a line.
 """
 
 from __future__ import annotations

@@ -20,9 +20,10 @@ from __future__ import annotations
 import collections
 import contextlib
 import datetime
+import itertools
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Optional
 
@@ -35,7 +36,7 @@ import dns.rdatatype
 
 from tests.lab import commands
 from tests.lab.names import PRIMARY, SECONDARY
-from tests.rehearsal.world import NAME, PORTS, TTL, WORST, World
+from tests.rehearsal.world import PORTS, TTL, WORST, World
 
 #: The three ways.
 SENDER, WORST_CACHE, ANY_CACHE = "sender", "worst cache", "any cache"
@@ -74,7 +75,7 @@ class Judge:
     :ivar looks: way to how often it judged.
     :ivar waits: way to how often mail had to wait.
     :ivar failures: in the order of time.
-    :ivar keys: the keys that port 465 served, one after the other.
+    :ivar keys: the keys that the watched port served, one after the other.
     """
 
     def __init__(self, world: World) -> None:
@@ -136,7 +137,7 @@ class Judge:
         """Keep what the name servers say, for as long as a cache may."""
         for server in (PRIMARY, SECONDARY):
             for port in PORTS:
-                records, ttl = _records(server, port, checked=False)
+                records, ttl = _records(server, self.world.host_of(port), port, checked=False)
                 if records is not None and not records:
                     self._absent[port] = time.monotonic()
                 if records:
@@ -152,40 +153,47 @@ class Judge:
                 held = [records for records, until in self._held[port].items() if until > now]
             if not held:
                 continue
-            answer = self.world.host.served(port)
-            if answer.spki is None:
-                self.waits[ANY_CACHE] += 1
-                continue
-            if port == 465 and self.keys[-1:] != [answer.spki]:
-                self.keys.append(answer.spki)
-            self.looks[ANY_CACHE] += 1
-            for records in held:
-                if (3, 1, 1, answer.spki) not in records:
-                    self._fail(ANY_CACHE, f"port {port} serves {answer.spki[:8]}, a cache holds {_short(records)}")
+            for address in self.world.addresses:
+                self._compare(port, address, held)
+
+    def _compare(self, port: int, address: str, held: Iterable[Records]) -> None:
+        """What an address serves with what caches hold."""
+        answer = self.world.host.served(port, address, self.world.host_of(port))
+        if answer.spki is None:
+            self.waits[ANY_CACHE] += 1
+            return
+        if port == self.world.watched and address == self.world.addresses[0] and self.keys[-1:] != [answer.spki]:
+            self.keys.append(answer.spki)
+        self.looks[ANY_CACHE] += 1
+        for records in held:
+            if (3, 1, 1, answer.spki) not in records:
+                self._fail(ANY_CACHE, f"{address} port {port} serves {answer.spki[:8]}, a cache holds {_short(records)}")
 
     def _worst_cache(self) -> None:
-        for port, how in _OPENSSL.items():
-            records, _ = _records(WORST, port, checked=True)
+        for (port, how), address in itertools.product(_OPENSSL.items(), self.world.addresses):
+            host = self.world.host_of(port)
+            records, _ = _records(WORST, host, port, checked=True)
             if records is None:
                 self.waits[WORST_CACHE] += 1
             if not records:
                 continue
             given = [word for data in sorted(records) for word in ("-dane_tlsa_rrdata", " ".join(map(str, data)))]
-            said = self._program(
-                "openssl", "s_client", "-connect", f"127.0.0.1:{port}", "-brief", "-dane_tlsa_domain", NAME, *given, *how
-            )
+            # With usage 3, a client that delivers mail checks no name (RFC 7672 section 3.1.1).
+            asked = ("-brief", "-dane_ee_no_namechecks", "-dane_tlsa_domain", host)
+            said = self._program("openssl", "s_client", "-connect", f"{address}:{port}", *asked, *given, *how)
             if "matched EE certificate" in said:
                 self.looks[WORST_CACHE] += 1
             elif "CONNECTION ESTABLISHED" in said:
                 self.looks[WORST_CACHE] += 1
                 error = _line(said, "Verification error")
-                self._fail(WORST_CACHE, f"openssl, port {port}: {error}; it holds {_short(records)}")
+                self._fail(WORST_CACHE, f"openssl, {address} port {port}: {error}; it holds {_short(records)}")
             else:
                 self.waits[WORST_CACHE] += 1
 
     def _sender(self) -> None:
         for port, how in _FINGER.items():
-            said = self._program("posttls-finger", "-c", "-l", "dane", "-Lsummary", *how, f"[{NAME}]:{port}")
+            where = f"[{self.world.host_of(port)}]:{port}"
+            said = self._program("posttls-finger", "-c", "-l", "dane", "-Lsummary", *how, where)
             if "Verified TLS connection established" in said:
                 self.looks[SENDER] += 1
                 self._secured.add(port)
@@ -211,12 +219,12 @@ class Judge:
         self.failures.append(Failure(time.monotonic() - self._begin, self.world.now(), way, text))
 
 
-def _records(server: str, port: int, checked: bool) -> tuple[Optional[Records], int]:
+def _records(server: str, host: str, port: int, checked: bool) -> tuple[Optional[Records], int]:
     """The TLSA set of a port as a server gives it, and its TTL; None if it does not say.
 
     :param checked: whether only what a validating cache calls secure counts.
     """
-    query = dns.message.make_query(f"_{port}._tcp.{NAME}", dns.rdatatype.TLSA, use_edns=0)
+    query = dns.message.make_query(f"_{port}._tcp.{host}", dns.rdatatype.TLSA, use_edns=0)
     query.flags = (query.flags | dns.flags.AD) if checked else (query.flags & ~dns.flags.RD)
     try:
         answer = dns.query.udp(query, server, 2)

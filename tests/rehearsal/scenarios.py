@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from tests.lab import second
 from tests.lab.ca import DAY
 from tests.lab.commands import Failed
 from tests.rehearsal import strategies
@@ -223,6 +224,37 @@ def _kills(world: World) -> None:
     sure(served(world) != key, "the key was not changed in the end")
 
 
+def _two_hosts(world: World) -> None:
+    """A second host of the same name, which gets the new key five weeks after the first one."""
+    begin(world, standby=False)
+    with second.run() as other:
+        world.addresses = ("127.0.0.1", second.THERE)
+        add_standby(world)
+        key = served(world)
+        timer(world, "2031-01-08", expect=0)
+        sure(served(world) != key, "the key was not changed")
+        timer(world, "2031-02-10", expect=0)
+        sure(key[:8] in world.records(), "the old record is gone, and the second host still serves its key")
+        other.follow()
+        world.say("the second host has the new key")
+        timer(world, "2031-03-01", every=36, expect=0)
+        sure(key[:8] not in world.records(), "the old record was never removed")
+        world.addresses = ("127.0.0.1",)
+
+
+def _mx_host(world: World) -> None:
+    """Records at the MX host only, whose name the certificate does not have; a standby in February."""
+    begin(world, by_hand=True, standby=False, paste_it=False)
+    key = served(world, 25)
+    world.publish({25: [f"3 1 1 {key}"]})
+    timer(world, "2031-02-01", expect=0)
+    sure(served(world, 25) == key, "the key was changed without its record in the DNS")
+    add_standby(world)
+    world.publish({25: [f"3 1 1 {key}", f"3 1 1 {strategies.key_of(strategies.STANDBY)}"]})
+    timer(world, "2031-02-20", every=36, expect=0)
+    sure(served(world, 25) != key, "the key was not changed although its record had been published")
+
+
 #: Seconds, real ones, that signatures are valid in the scenario about them.
 _SIGNATURES = 12
 
@@ -241,6 +273,11 @@ SCENARIOS: dict[str, Scenario] = {
     "ca": Scenario("ours, no CA from December to February", _ca_down, 1),
     "six-days": Scenario("ours, certificates of six days", _six_days, 1, world={"lifetime": 6 * DAY}),
     "emergency": Scenario("ours, an emergency in June", _emergency, 3),
+    "two-hosts": Scenario("ours, two hosts of which one follows late", _two_hosts, 1, world={"zone": worlds.TWO_HOSTS}),
+    "mx-host": Scenario(
+        "ours, by hand, at an MX host that the certificate does not name", _mx_host, 1,
+        world={"zone": worlds.MX_HOST, "mx": "mx.example.test"},
+    ),
     "kills": Scenario("ours, killed at one step after the other", _kills, 1),
 }  # fmt: skip
 #: The two that the short form plays; what the long form leaves out.

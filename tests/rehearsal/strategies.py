@@ -148,12 +148,17 @@ def _until_shown(world: World, server: str, key: str, seconds: float = 60) -> No
 # What ours does.
 
 
-def begin(world: World, by_hand: bool = False, standby: bool = True, options: tuple[str, ...] = ()) -> None:
-    """The first certificate, its records, and a standby whose records are published by update, or by an admin's hand."""
+def begin(
+    world: World, by_hand: bool = False, standby: bool = True, options: tuple[str, ...] = (), paste_it: bool = True
+) -> None:
+    """The first certificate, its records, and a standby whose records are published by update, or by an admin's hand.
+
+    :param paste_it: whether an admin publishes what stands in ``tlsa.zone``.
+    """
     how = () if by_hand else ("--dovecot-publish-rfc2136", INI)
     chosen = ("--dovecot-resolver", RESOLVER, "--dovecot-postfix-services", "all", *how, *options)
     world.certbot(*_INSTALL, *chosen)
-    if by_hand:
+    if by_hand and paste_it:
         paste(world)
     if standby:
         add_standby(world)

@@ -39,7 +39,7 @@ import dns.message
 import dns.query
 import dns.tsig
 
-from tests.lab import distribution, lab, names
+from tests.lab import distribution, lab, names, second
 from tests.lab.commands import Result
 from tests.lab.lab import Lab
 from tests.lab.mailhost import MailHost
@@ -66,6 +66,9 @@ _TEXT = (
     f"$ORIGIN {ZONE}.\n$TTL {TTL}\n@ IN SOA ns1 hostmaster 1 3600 600 86400 {NEGATIVE}\n@ IN NS ns1\n@ IN NS ns2\n"
     f"@ IN MX 10 mail\nns1 IN A {PRIMARY}\nns2 IN A {SECONDARY}\nmail IN A 127.0.0.1\n"
 )
+#: The same, where the name has a second host; and where the MX host has a name that the certificate does not have.
+TWO_HOSTS = _TEXT.replace("mail IN A 127.0.0.1\n", f"mail IN A {second.HERE}\nmail IN A {second.THERE}\n")
+MX_HOST = _TEXT.replace("MX 10 mail", "MX 10 mx") + "mx IN A 127.0.0.1\n"
 #: No cache holds anything for longer than the scale allows, forgives a signature that has expired, or remembers for long
 #: that a server was down.
 _OPTIONS = (
@@ -80,18 +83,31 @@ class World:
 
     :param lag: how late the secondary is told of news, by the calendar; None for never.
     :param story: what happened, for a reader: (date, text).
+    :param mx: the host whose records of port 25 count.
+    :param addresses: where the judge connects to.
     """
 
     lab: Lab
     names: Names
     lag: Optional[datetime.timedelta] = NOTHING
     story: list[tuple[datetime.datetime, str]] = field(default_factory=list)
+    mx: str = NAME
+    addresses: tuple[str, ...] = ("127.0.0.1",)
     _anchor: tuple[float, datetime.datetime] = field(default_factory=lambda: (time.monotonic(), BEGIN))
 
     @property
     def host(self) -> MailHost:
         """The mail host."""
         return self.lab.host
+
+    def host_of(self, port: int) -> str:
+        """The host name whose records of a port count."""
+        return self.mx if port == 25 else NAME
+
+    @property
+    def watched(self) -> int:
+        """The port at which a change of the key is seen."""
+        return 465 if self.mx == NAME else 25
 
     # The calendar.
 
@@ -153,13 +169,14 @@ class World:
 
     def publish(self, sets: Mapping[int, Sequence[str]]) -> None:
         """What an admin does by hand, or another tool: port to all records that stand there from now on."""
-        self.names.replace(ZONE, {f"_{port}._tcp.mail": records for port, records in sets.items()}, TTL)
+        labels = {port: f"_{port}._tcp.{self.host_of(port).partition('.')[0]}" for port in sets}
+        self.names.replace(ZONE, {labels[port]: records for port, records in sets.items()}, TTL)
         self.say(f"published: {sorted({len(records) for records in sets.values()})} records at {len(sets)} names")
 
     def records(self, port: int = 465) -> str:
         """What the primary has for a port, shortened for a reader."""
         try:
-            answer = dns.query.udp(dns.message.make_query(f"_{port}._tcp.{NAME}", "TLSA"), PRIMARY, 2)
+            answer = dns.query.udp(dns.message.make_query(f"_{port}._tcp.{self.host_of(port)}", "TLSA"), PRIMARY, 2)
         except (dns.exception.DNSException, OSError) as exc:
             return f"not known ({type(exc).__name__})"
         return " and ".join(sorted(data.cert.hex().upper()[:8] for rrset in answer.answer for data in rrset)) or "none"
@@ -199,12 +216,16 @@ class World:
 
 
 @contextlib.contextmanager
-def enter(lifetime: Optional[int] = None, kind: str = "bind", signatures: int = 0) -> Iterator[World]:
+def enter(
+    lifetime: Optional[int] = None, kind: str = "bind", signatures: int = 0, zone: str = _TEXT, mx: str = NAME
+) -> Iterator[World]:
     """The world, with the mail host as just installed; once in a process.
 
     :param lifetime: seconds that certificates are valid; 90 days if not given.
     :param kind: of the primary, ``bind`` or ``knot``.
     :param signatures: seconds that the signatures of a Knot are valid.
+    :param zone: text of the zone.
+    :param mx: the host whose records of port 25 count.
     :raises Unavailable: packages or permissions are missing.
     """
     with contextlib.ExitStack() as stack:
@@ -212,7 +233,7 @@ def enter(lifetime: Optional[int] = None, kind: str = "bind", signatures: int = 
         here.host.reset()
         here.host.write("/etc/resolv.conf", f"nameserver {RESOLVER}\noptions edns0 trust-ad\n")
         caches = (Cache(RESOLVER, (PRIMARY, SECONDARY), _OPTIONS), Cache(WORST, (SECONDARY,), _OPTIONS))
-        servers = stack.enter_context(names.run(kind, [Zone(ZONE, _TEXT, signed=True)], caches, signatures))
+        servers = stack.enter_context(names.run(kind, [Zone(ZONE, zone, signed=True)], caches, signatures))
         subprocess.run(["ip", "addr", "add", f"{UPDATES}/8", "dev", "lo"], check=True)
         stack.enter_context(border.run(UPDATES, PRIMARY, dns.tsig.Key("lab.", servers.secret, dns.tsig.HMAC_SHA256)))
         with open(os.open(INI, os.O_WRONLY | os.O_CREAT, 0o600), "w") as file:
@@ -220,7 +241,7 @@ def enter(lifetime: Optional[int] = None, kind: str = "bind", signatures: int = 
                 f"dns_rfc2136_server = {UPDATES}\ndns_rfc2136_port = 53\ndns_rfc2136_name = lab.\n"
                 f"dns_rfc2136_secret = {servers.secret}\ndns_rfc2136_algorithm = HMAC-SHA256\n"
             )
-        world = World(here, servers)
+        world = World(here, servers, mx=mx)
         stop = threading.Event()
         teller = threading.Thread(target=world.tell_secondary, args=(stop,), daemon=True)
         teller.start()

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any, Callable
 
 from certbot_dovecot import pairs, rotation
-from certbot_dovecot.dane import publish, rollover
+from certbot_dovecot.dane import gates, publish, rollover
 from certbot_dovecot.dane.answers import Data, Outcome, Owner
 from certbot_dovecot.rotation import Role
 
@@ -109,12 +109,43 @@ def _no_sha512(owner: Owner) -> Owner:
     return replace(owner, seen=seen, resolved=only(owner.resolved))
 
 
+def _guarded(answers: Callable[..., Any]) -> Patch:
+    """Something of what the addresses serve is overlooked, wherever it counts."""
+
+    def patch(monkeypatch: Any) -> None:
+        guarded, places = gates.guarded, publish.places
+        monkeypatch.setattr(gates, "guarded", lambda change, known: guarded(change, answers(known)))
+
+        def other(survey: Any, *more: Any) -> Any:
+            return places(replace(survey, addresses=tuple(answers(survey.addresses))), *more)
+
+        monkeypatch.setattr(publish, "places", other)
+
+    return patch
+
+
+def _relevant(make: Callable[..., Any]) -> Patch:
+    def patch(monkeypatch: Any) -> None:
+        relevant = rollover.relevant
+
+        def other(survey: Any, guarded: Any, keys: Any, others: Any = frozenset(), retired: Any = ()) -> Any:
+            return relevant(make(survey, guarded, keys, others, retired), guarded, keys, frozenset(), retired)
+
+        monkeypatch.setattr(rollover, "relevant", other)
+
+    return patch
+
+
+def _without(survey: Any, names: Any) -> Any:
+    return replace(survey, owners=tuple(owner for owner in survey.owners if owner.name not in names))
+
+
 def _places(keys: Callable[..., Any]) -> Patch:
     def patch(monkeypatch: Any) -> None:
         places = publish.places
 
-        def other(survey: Any, served: Any, following: Any) -> Any:
-            made = places(survey, served, following)
+        def other(survey: Any, served: Any, following: Any, *more: Any) -> Any:
+            made = places(survey, served, following, *more)
             return tuple(replace(one, keys=keys(one.keys, following)) for one in made)
 
         monkeypatch.setattr(publish, "places", other)
@@ -212,6 +243,12 @@ MUTATIONS: dict[str, Patch] = {
     "a key that was served stands by": _attribute(pairs.Member, "spent", lambda self: False),
     "a new year's key for what is served": _choose,
     "half way, a key is spent": _attribute(pairs.Pair, "role", _role),
+    "other addresses do not matter": _attribute(gates, "guarded", lambda change, addresses: change),
+    "an address that cannot be asked holds nothing": _guarded(lambda answers: [one for one in answers if one.key]),
+    "only the first address is asked": _guarded(lambda answers: list(answers)[:1]),
+    "a record goes although an address serves its key": _attribute(gates, "held", lambda *_: ()),
+    "a set begins whatever the other addresses serve": _attribute(gates, "refused", lambda *_: ()),
+    "only the certificate's names count": _relevant(lambda survey, guarded, keys, others, retired: _without(survey, others)),
     "always due": _attribute(rotation, "is_due", lambda *_: True),
     "never due": _attribute(rotation, "is_due", lambda *_: False),
 }

@@ -90,6 +90,14 @@ def test_d18_an_address_with_the_old_key_holds_its_record():
     assert not gates.guarded(change, [answer(STRANGE)]).delete
 
 
+def test_d18_only_what_an_address_needs_is_held():
+    change = Change(OWNER, BOTH | {record(STRANGE)}, delete=BOTH)
+    assert gates.guarded(change, [answer(STRANGE), answer(OLD)]).delete == {record(NEW)}
+    # Records of the stronger digest go together: a client looks at the strongest one that is there.
+    strong = frozenset({record(OLD, 2), record(NEW, 2)})
+    assert gates.guarded(Change(OWNER, BOTH | strong, delete=strong), [answer(OLD), answer(NEW)]).delete == strong
+
+
 def test_d18_what_is_added_is_not_held():
     change = Change(OWNER, frozenset({record(OLD)}), add=frozenset({record(NEW)}), delete=frozenset({record(OLD)}))
     assert gates.guarded(change, [answer(OLD)]).add == {record(NEW)}
@@ -101,6 +109,15 @@ def test_d18_a_whole_set_goes_unless_an_address_serves_what_it_matches():
     assert not gates.guarded(change, [answer(OLD)]).delete
 
 
+def test_d18_a_set_does_not_begin_while_an_address_serves_another_key():
+    change = Change(OWNER, frozenset(), add=frozenset({record(NEW)}))
+    assert gates.guarded(change, [answer(NEW), answer(None, error="timed out")]) == change
+    assert gates.guarded(change, [answer(NEW), answer(OLD)]).idle
+    # What stands there already is a mismatch, whatever is added.
+    stands = Change(OWNER, frozenset({record(OLD)}), add=frozenset({record(NEW)}))
+    assert gates.guarded(stands, [answer(STRANGE)]) == stands
+
+
 KEYS = [OLD, NEW, STRANGE]
 RECORDS = st.frozensets(st.builds(record, st.sampled_from(KEYS), st.sampled_from([1, 2])), max_size=6)
 ANSWERS = st.lists(st.builds(answer, st.none() | st.sampled_from(KEYS)), max_size=4)
@@ -109,6 +126,8 @@ ANSWERS = st.lists(st.builds(answer, st.none() | st.sampled_from(KEYS)), max_siz
 @given(RECORDS, RECORDS, RECORDS, ANSWERS)
 def test_d18_no_deletion_takes_a_match_away(present, add, delete, answers):
     made = gates.guarded(Change(OWNER, present, add - present, delete & present), answers)
+    if not present and made.add:
+        assert all(gates.matches(made.after, one.key) for one in answers if one.key is not None)
     if not made.delete:
         return
     for one in answers:

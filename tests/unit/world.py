@@ -9,6 +9,8 @@ After every event, and after every single server that changes its key, these hol
 
 * A set that is not empty has a record of each key that is served (by the strongest digest, where one of ours has it).
 * At a switch that was waited for, an answer that holds no record at all is too old to be held, too.
+* The same holds for the keys of other hosts of the same names, which follow late or never (rule D18), and at a name that the
+  certificate does not have (rule D19).
 * Nothing is deleted that we did not mean to put there; no set that we know grows past twelve by us.
 * The key of a standby that comes to the servers was never served before; within a year there is one switch.
 
@@ -23,9 +25,10 @@ import datetime
 import random
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Callable, TypeVar
 
-from certbot_dovecot.dane.answers import Data, Key, Outcome, Survey, Validity
+from certbot_dovecot.dane.answers import AddressAnswer, Data, Key, Outcome, Survey, Validity
 from certbot_dovecot.dane.publish import Change
 from certbot_dovecot.dane.rollover import MOST_RECORDS
 from certbot_dovecot.state import Options
@@ -37,7 +40,10 @@ Choose = Callable[[Sequence[T]], T]
 
 SUBMISSION, IMAP, MX = (f"_{port}._tcp.mail.example.org." for port in (465, 993, 25))
 PORTS = {SUBMISSION: "postfix", IMAP: "dovecot"}
-OWNERS = [*PORTS, MX]
+#: A name that the certificate does not have.
+KEPT = {"_993._tcp.mx.example.org.": "dovecot"}
+SERVED = {**PORTS, **KEPT}
+OWNERS = [*SERVED, MX]
 TTLS = (300, 3600, 6 * 3600, 86400, 2 * 86400, 3 * 86400, 7 * 86400)
 BEGIN = datetime.datetime(2026, 10, 1, tzinfo=datetime.timezone.utc)
 HOUR = datetime.timedelta(hours=1)
@@ -45,7 +51,18 @@ HOUR = datetime.timedelta(hours=1)
 TIMER = 12 * HOUR
 #: Runs for a renewal, an update and a look that come before the wait.
 SLACK = 8
+#: What another host may serve before it follows.
+STRANGE = Key("0" * 4 + "E" * 60, "0" * 4 + "E" * 124)
 NEVER_OURS = [f"{n:064X}" for n in range(0xF00000, 0xF00010)]
+
+
+@dataclass
+class Other:
+    """Another host of the same names."""
+
+    address: str
+    key: Key
+    up: bool = True
 
 
 class World:
@@ -63,18 +80,21 @@ class World:
         how = {"rfc2136": {"publish_rfc2136": "/f"}, "hand": {}, "command": {"publish_command": "/c"}}[self.mode]
         self.host = Host(
             clock=lambda: self.zone.now, ask=self._ask, changed=self._changed, send=self._send,
-            present=lambda owner: self.zone.primary.at(owner), ports=PORTS, guarded=frozenset({MX}),
+            present=lambda owner: self.zone.primary.at(owner), ports=PORTS, guarded=frozenset({MX}), kept=KEPT,
+            elsewhere=self._elsewhere,
             options=Options(dane_floor=choose([0.0, 0.0, 1.0, 48.0]), **how),
         )  # fmt: skip
         servers = choose([[False], [False, False], [True], [False, True], [False, False, False, True]])
         self.zone = Zone(Version({}, choose(TTLS[:6])), OWNERS, servers, BEGIN)
         self.host.begin()
         self.once.append(self.served())
+        keys = [self.served()] * 5 + [STRANGE]
+        self.others = [Other(f"192.0.2.{number}", choose(keys)) for number in range(choose([0, 0, 0, 1, 2]))]
         if choose([False, False, True]):
             # The key is of the year before.
             self.zone.advance(datetime.timedelta(days=100))
-        if choose([True, True, False]):
-            self._start([SUBMISSION, IMAP] if choose([True, False]) else [SUBMISSION], choose(TTLS))
+        if choose([True, True, False]) and STRANGE not in [one.key for one in self.others]:
+            self._start(choose([[SUBMISSION, IMAP], [SUBMISSION], [*KEPT], [*SERVED]]), choose(TTLS))
             self.host.tend()
         if choose([True, True, False]):
             self.host.register()
@@ -105,6 +125,17 @@ class World:
     def a_server_more(self, choose: Choose) -> None:
         if len(self.zone.servers) < 4:
             self.zone.add_server(choose([True, False]))
+
+    def another_host_follows(self, choose: Choose) -> None:
+        """It gets what this host serves now."""
+        if self.others:
+            choose(self.others).key = self.served()
+
+    def another_host_is_down(self, choose: Choose) -> None:
+        """Or is back, with the key that it had."""
+        if self.others:
+            other = choose(self.others)
+            other.up = not other.up
 
     def the_timer(self, choose: Choose) -> None:
         self.validity = choose([Validity.SECURE] * 12 + [Validity.BOGUS, Validity.UNKNOWN])
@@ -140,15 +171,19 @@ class World:
 
     def the_admin_does_as_told(self, choose: Choose) -> None:
         """All of it, or what concerns one owner name."""
-        only = choose(["", *PORTS])
+        only = choose(["", *SERVED])
+        blocks: dict[tuple[str, str], set[Data]] = {}
         for what, line in self.host.told:
             owner, _, _, _, data = line.split(" ", 4)
             if only in ("", owner):
-                one = frozenset({_data(data)})
-                self.zone.edit(owner, one if what == "add" else frozenset(), one if what == "remove" else frozenset())
+                blocks.setdefault((what, owner), set()).add(_data(data))
+        for (what, owner), some in blocks.items():
+            records, begins = frozenset(some), not self.zone.primary.at(owner)
+            self.zone.edit(owner, records if what == "add" else frozenset(), records if what == "remove" else frozenset())
+            self._began(owner, begins)
 
     def the_admin_changes_ttls(self, choose: Choose) -> None:
-        owner = choose(["", *PORTS])
+        owner = choose(["", *SERVED])
         if owner:
             if self.zone.primary.at(owner):
                 self.zone.edit(owner, ttl=choose(TTLS))
@@ -157,7 +192,7 @@ class World:
 
     def the_admin_withdraws(self, choose: Choose) -> None:
         """By mistake, and never what is served."""
-        owner, keys = choose(list(PORTS)), {key for _, key in self.host.serves.values()}
+        owner, keys = choose(list(SERVED)), {*(key for _, key in self.host.serves.values()), *(one.key for one in self.others)}
         here = self.zone.primary.at(owner)
         others = [key for line in self.host.lines.values() for key, _ in line.keys if key not in keys]
         others = [key for key in dict.fromkeys(others) if Data(3, 1, 1, key.sha256) in here]
@@ -176,7 +211,7 @@ class World:
 
         What people and programs are told comes from name servers, so these must know.
         """
-        for owner in choose([list(PORTS), [IMAP]]):
+        for owner in choose([list(SERVED), [IMAP]]):
             gone = self.zone.primary.at(owner)
             keys = {key for line in self.host.lines.values() for key, _ in line.keys}
             lost = [Episode(owner, key, gone & _records(key)) for key in sorted(keys, key=str)]
@@ -187,9 +222,9 @@ class World:
 
     def the_admin_starts_dane(self, choose: Choose) -> None:
         """At a name without records, and looks whether they are everywhere."""
-        owners = [owner for owner in PORTS if not self.zone.primary.at(owner)]
-        if owners and not self.host.ledger.turning:
-            self._start(owners[: choose([1, 2])], choose(TTLS))
+        owners = [owner for owner in SERVED if not self.zone.primary.at(owner)]
+        if owners and not self.host.ledger.turning and all(one.key == self.served() for one in self.others):
+            self._start(owners[: choose([1, 2, 3])], choose(TTLS))
 
     def someone_else_edits(self, choose: Choose) -> None:
         """Adds a record that is none of ours, where some stand, or takes one away."""
@@ -215,10 +250,12 @@ class World:
     def nothing_is_wrong_any_more(self, choose: Choose) -> None:
         """From now on all goes well; then the next new year's switch comes, in time.
 
-        What others have of ``3 1 2`` may stay, and calls for ours.
+        Other hosts are up, and follow later or never.  What others have of ``3 1 2`` may stay, and calls for ours.
         """
         for server in self.zone.servers:
             server.state = Outcome.ANSWER
+        for other in self.others:
+            other.up = True
         for owner in OWNERS:
             strange = [data for data in self.zone.primary.at(owner) if data.digest[-64:] in NEVER_OURS]
             self.zone.edit(owner, delete=frozenset(data for data in strange if (data.usage, data.matching) != (3, 2)))
@@ -244,8 +281,9 @@ class World:
     def check(self) -> None:
         """Every cache accepts every key that is served."""
         for version, owner, records in self.zone.held():
-            if owner in PORTS and records:
-                key = self.host.serves[PORTS[owner]][1]
+            if owner not in SERVED or not records:
+                continue
+            for key in dict.fromkeys([self.host.serves[SERVED[owner]][1], *(one.key for one in self.others)]):
                 assert has(records, key) or version.excuses(owner, key), (
                     f"a cache has for {owner} {sorted(map(str, records))}, and {key.sha256[-4:]} is served"
                 )
@@ -254,7 +292,7 @@ class World:
         """At a switch that was waited for, no cache holds what is older than the next key's record."""
         for version, owner, records in self.zone.held():
             counts = any(one.published for one in survey.owners if one.name == owner)
-            if owner in PORTS and counts:
+            if owner in SERVED and counts:
                 assert has(records, key) or version.excuses(owner, key), f"{owner} is not proven"
 
     def _changed(self, why: str, key: Key, survey: Survey) -> None:
@@ -282,7 +320,7 @@ class World:
 
     def _put_back(self, episode: Episode) -> None:
         """By strongest digest too, if the key that is served has one beside."""
-        served = self.host.serves[PORTS[episode.owner]][1]
+        served = self.host.serves[SERVED[episode.owner]][1]
         kinds = {data.matching for data in self.zone.primary.at(episode.owner) & _records(served)}
         self.zone.edit(episode.owner, frozenset(data for data in episode.records if data.matching in kinds))
 
@@ -297,14 +335,24 @@ class World:
         self.host.timer(run)
 
     def _ask(self) -> Survey:
-        return self.zone.look(self.validity, self.lost, self.resolver, self.host.guarded)
+        return self.zone.look(self.validity, self.lost, self.resolver, self.host.guarded | KEPT.keys())
+
+    def _elsewhere(self, owner: str) -> Sequence[AddressAnswer]:
+        return [AddressAnswer(owner, one.address, *((one.key, "") if one.up else (None, "timed out"))) for one in self.others]
 
     def _send(self, change: Change) -> None:
         assert {(change.owner, data) for data in change.delete} <= self.host.meant, f"not ours: {change}"
         assert len(change.after) <= max(MOST_RECORDS, len(change.present)), f"crowded: {change}"
         assert self.mode == "command" or change.present == self.zone.primary.at(change.owner)
+        begins = not self.zone.primary.at(change.owner)
         self.zone.edit(change.owner, change.add, change.delete, ttl=change.ttl if change.add else None, sent=True)
+        self._began(change.owner, begins)
         self.check()
+
+    def _began(self, owner: str, begins: bool) -> None:
+        """Where a set begins, it is nobody's knowledge what a host serves that is down."""
+        down = {one.key for one in self.others if begins and not one.up}
+        self.zone.primary.excused |= {(owner, key) for key in down if not has(self.zone.primary.at(owner), key)}
 
     def _start(self, owners: Sequence[str], ttl: int) -> None:
         pair = self.host.pair()
@@ -330,6 +378,8 @@ EVENTS: dict[Callable[[World, Choose], None], int] = {
     World.all_catch_up: 5,
     World.a_server_changes: 3,
     World.a_server_more: 1,
+    World.another_host_follows: 3,
+    World.another_host_is_down: 2,
     World.the_timer: 10,
     World.a_good_timer: 8,
     World.a_new_year: 3,

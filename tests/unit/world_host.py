@@ -15,8 +15,8 @@ from dataclasses import dataclass, field, replace
 from typing import Callable, Optional
 
 from certbot_dovecot import handover, pairs, publishing, rotation, watch
-from certbot_dovecot.dane import publish, rollover
-from certbot_dovecot.dane.answers import Data, Key, Survey
+from certbot_dovecot.dane import gates, publish, rollover
+from certbot_dovecot.dane.answers import AddressAnswer, Data, Key, Survey
 from certbot_dovecot.dane.publish import Change, Place
 from certbot_dovecot.dane.rollover import Kind, Step
 from certbot_dovecot.ledger import Ledger, Turn
@@ -95,6 +95,8 @@ class Host:
     :param present: what stands at the primary.
     :param ports: owner name to the server that serves it; what is not in here is not ours.
     :param guarded: owner names of ports that are not ours.
+    :param kept: owner name to the server that serves it, of hosts that the certificate does not name (rule D19).
+    :param elsewhere: what the other addresses of an owner name's host serve (rule D18).
     """
 
     clock: Callable[[], datetime.datetime]
@@ -105,6 +107,8 @@ class Host:
     options: Options
     ports: dict[str, str]
     guarded: frozenset[str]
+    kept: dict[str, str] = field(default_factory=dict)
+    elsewhere: Callable[[str], Sequence[AddressAnswer]] = lambda owner: ()
     lines: dict[str, Line] = field(default_factory=dict)
     records: dict[str, State] = field(default_factory=dict)
     serves: dict[str, tuple[str, Key]] = field(default_factory=dict)
@@ -190,7 +194,10 @@ class Host:
         """As watch.look does."""
         said = self.ask()
         current, following = pair.serving.key(), pair.following()
-        relevant = rollover.relevant(said, self.guarded, [key for key in (current, following) if key])
+        keys = [key for key in (current, following) if key]
+        relevant = rollover.relevant(said, self.guarded, keys, self.kept.keys(), pair.retired())
+        asked = tuple(one for owner in relevant.owners if rollover.counts(owner) for one in self.elsewhere(owner.name))
+        relevant = replace(relevant, addresses=asked)
         evidence = rollover.observe(pair.ledger.evidence, relevant, current, following)
         self.ledger = replace(self.ledger, asked=said.at, signature=SIGNATURE, evidence=evidence)
         pair = replace(pair, ledger=self.ledger)
@@ -199,10 +206,11 @@ class Host:
     def places(self, pair: Pair, survey: Survey) -> tuple[Place, ...]:
         """As watch.places does."""
         known = {key.sha256: key for key in (*pair.retired(), pair.serving.key(), pair.following()) if key}
-        served = {
-            owner: None if self.run.dark else [known[self.serves[server][1].sha256]] for owner, server in self.ports.items()
-        }
-        return publish.places(survey, served, pair.following())
+        counting = {owner.name for owner in survey.owners} | {name for name, _ in self.ledger.ours}
+        mine = {**self.ports, **{owner: server for owner, server in self.kept.items() if owner in counting}}
+        served = {owner: None if self.run.dark else [known[self.serves[server][1].sha256]] for owner, server in mine.items()}
+        asked = tuple(one for owner in mine for one in self.elsewhere(owner))
+        return publish.places(replace(survey, addresses=asked), served, pair.following(), pair.retired(), self.ledger.at)
 
     def advance(self, pair: Pair, wanted: bool = False) -> None:
         """As handover._advance does."""
@@ -279,6 +287,7 @@ class Host:
             if self.options.publish_command:
                 gone = publish.vanished(place, change, self.ledger.at(place.name))
                 self.ledger = replace(self.ledger, ours=self.ledger.ours - gone)
+            change = gates.guarded(change, place.addresses)
             if change.crowded:
                 raise Failed
             if change.idle:
