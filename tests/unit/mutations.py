@@ -247,7 +247,7 @@ MUTATIONS: dict[str, Patch] = {
     "an address that cannot be asked holds nothing": _guarded(lambda answers: [one for one in answers if one.key]),
     "only the first address is asked": _guarded(lambda answers: list(answers)[:1]),
     "a record goes although an address serves its key": _attribute(gates, "held", lambda *_: ()),
-    "a set begins whatever the other addresses serve": _attribute(gates, "refused", lambda *_: ()),
+    "a set begins whatever the other addresses serve": _attribute(gates, "refused", lambda *_, **more: ()),
     "only the certificate's names count": _relevant(lambda survey, guarded, keys, others, retired: _without(survey, others)),
     "always due": _attribute(rotation, "is_due", lambda *_: True),
     "never due": _attribute(rotation, "is_due", lambda *_: False),

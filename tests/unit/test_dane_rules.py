@@ -64,7 +64,7 @@ class Told(World):
 
     def __init__(self):
         self.log = []
-        picks = iter(["rfc2136", 0.0, [False], 3600, False, False, True])
+        picks = iter(["rfc2136", 0.0, [False], 3600, 0, False, False, True])
         super().__init__(lambda options: next(picks))
         self.run()
 
