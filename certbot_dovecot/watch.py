@@ -170,7 +170,7 @@ def look(way: Way, pair: Pair, wanted: bool = False, note: bool = True) -> Look:
     unknown = names.hosts.unknown
     if unknown and step.kind is not Kind.KEEP:
         step = Step(Kind.KEEP, f"no host is known that {unknown} stands for (Postfix's myhostname, or this host's own name)")
-    ports = owner_names.in_charge(names, [owner.name for owner in relevant.owners], (owner for owner, _ in known.ours))
+    ports = owner_names.in_charge(names, relevant.owners, (owner for owner, _ in known.ours))
     return Look(pair, said, step, ports, names)
 
 

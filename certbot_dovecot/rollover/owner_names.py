@@ -17,11 +17,11 @@ from __future__ import annotations
 import socket
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Optional
+from typing import TYPE_CHECKING
 
 from certbot_dovecot import store
 from certbot_dovecot.dane import hosts, tlsa
-from certbot_dovecot.dane.answers import host_of
+from certbot_dovecot.dane.answers import Owner, host_of
 from certbot_dovecot.dane.hosts import Lookup
 from certbot_dovecot.servers import discovery, probe
 from certbot_dovecot.servers.contract import IMailServer, Served
@@ -168,11 +168,12 @@ def _some(names: Sequence[str], shown: int = 3) -> str:
     return ", ".join(names[:shown]) + more
 
 
-def in_charge(names: OwnerNames, counting: Iterable[str], ours: Optional[Iterable[str]] = None) -> dict[str, int]:
-    """Owner name to port of what is to be kept true: ``ports``, and others at which a record of ours stands.
+def in_charge(names: OwnerNames, relevant: Iterable[Owner], ours: Iterable[str]) -> dict[str, int]:
+    """Owner name to port of what is to be kept true: ``ports``, and others at which a record of our keys was seen.
 
-    :param counting: owner names that count.
+    :param relevant: what was said of the owner names that count.
     :param ours: owner names at which we put records.
     """
-    kept = {*counting, *(ours or ())}
+    # An owner name that the DNS says nothing of keeps the key, and gets no record.
+    kept = {*(owner.name for owner in relevant if owner.published), *ours}
     return {**names.ports, **{name: port for name, port in names.others.items() if name in kept}}

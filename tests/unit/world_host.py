@@ -206,7 +206,7 @@ class Host:
     def places(self, pair: Pair, survey: Survey) -> tuple[Place, ...]:
         """As watch.places does."""
         known = {key.sha256: key for key in (*pair.retired(), pair.serving.key(), pair.following()) if key}
-        counting = {owner.name for owner in survey.owners} | {name for name, _ in self.ledger.ours}
+        counting = {owner.name for owner in survey.owners if owner.published} | {name for name, _ in self.ledger.ours}
         mine = {**self.ports, **{owner: server for owner, server in self.kept.items() if owner in counting}}
         served = {owner: None if self.run.dark else [known[self.serves[server][1].sha256]] for owner, server in mine.items()}
         asked = tuple(one for owner in mine for one in self.elsewhere(owner))
