@@ -297,7 +297,7 @@ def hosts_of(way: Way, chosen: Options, names: Sequence[str]) -> tuple[list[str]
     candidates = {name for server in found.servers for name in server.names()} | {socket.getfqdn().lower()}
     unknown = ""
     for wildcard in wildcards:
-        fitting = {name for name in {*candidates, *hosts} if name_matches(wildcard, name)}
+        fitting = {name for name in {*candidates, *hosts} if name_matches(wildcard, name) and tlsa.is_host(name)}
         hosts |= fitting
         unknown = unknown or ("" if fitting else wildcard)
     return sorted(hosts), unknown

@@ -5,15 +5,17 @@ chain.  A record is made for an owner name ``_port._tcp.host`` only if the endpo
 (rules D13, R5); the key that comes *next* gets a record only beside a served one (rule D2), marked as such.
 
 A host name is every DNS name of the certificate but the wildcards, for which the zone file has a comment: which hosts hide
-behind ``*.example.org`` is the admin's knowledge.  Pure functions; nothing here fails or does I/O.
+behind ``*.example.org`` is the admin's knowledge.  What is no host name gets no record (rule R12).
+Pure functions; nothing here fails or does I/O.
 """
 
 from __future__ import annotations
 
-import ipaddress
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+
+from certbot_dovecot.certificates.names import is_host_name, shown
 
 #: Seconds.  How long caches may hold a record that is wrong: an hour at most (rule D10).
 TTL = 3600
@@ -68,13 +70,13 @@ def records(names: Iterable[str], served: Mapping[int, Sequence[str]], following
 def zone(lineage: str, made: Sequence[Record], names: Iterable[str]) -> bytes:
     """``tlsa.zone``: a comment, and one line a record (RFC 1035 section 5.1)."""
     lines = [
-        f"; TLSA records of the certificate {lineage}, written by certbot-dovecot.",
+        f"; TLSA records of the certificate {shown(lineage)}, written by certbot-dovecot.",
         "; Publish them only in a zone that is signed with DNSSEC.",
     ]
     lines += [
         f"; {name}: repeat the records below for each host of that name."
         for name in sorted(set(names))
-        if name.startswith("*.")
+        if name.startswith("*.") and is_host_name(name)
     ]
     if not made:
         lines.append("; No endpoint on this host was seen serving this key.")
@@ -102,9 +104,5 @@ def as_json(lineage: str, made: Sequence[Record]) -> bytes:
 
 
 def is_host(name: str) -> bool:
-    """Whether ``name`` is one host's DNS name: no wildcard, no address."""
-    try:
-        ipaddress.ip_address(name)
-    except ValueError:
-        return not name.startswith("*.")
-    return False
+    """Whether ``name`` is one host's DNS name: no wildcard, no address; a dot may be at its end."""
+    return is_host_name(name[:-1] if name.endswith(".") else name, wildcard=False)
