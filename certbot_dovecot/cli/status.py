@@ -51,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
     seen = replace(seen, warning=args.warning, critical=args.critical)
     found = health.findings(seen)
     if args.prometheus:
-        files.write(args.prometheus, show.prometheus(seen, found).encode())
+        files.write_over(args.prometheus, show.prometheus(seen, found).encode())
         return 0
     if args.nagios:
         print(show.nagios(seen, found))
