@@ -33,7 +33,7 @@ def parse(data: Optional[bytes]) -> dict[str, Pair]:
     found: dict[str, Pair] = {}
     for line in (data or b"").decode("utf-8", "surrogateescape").splitlines():
         fields = line.split()
-        if len(fields) == 3 and is_word(fields[0]):
+        if len(fields) == 3 and _is_key(fields[0]):
             # texthash: the last line of a name counts.
             found[fields[0].lower()] = Pair(cert=fields[2], key=fields[1])
     return found
@@ -52,7 +52,7 @@ def dump(table: Mapping[str, Pair]) -> bytes:
                 left="Nothing was changed",
                 todo="Give --dovecot-store a directory without these",
             )
-        if not is_word(name):
+        if not _is_key(name):
             raise ConfProblem(
                 f"a table of Postfix cannot have an entry for {name}: it is not a host name",
                 left="Nothing was changed",
@@ -60,6 +60,11 @@ def dump(table: Mapping[str, Pair]) -> bytes:
             )
     lines = [f"{name} {pair.key} {pair.cert}\n" for name, pair in table.items()]
     return (_HEAD + "".join(lines)).encode("utf-8", "surrogateescape")
+
+
+def _is_key(name: str) -> bool:
+    """Whether ``name`` is read as it is: a colon is a name's nowhere, and postmap warns of it."""
+    return is_word(name) and ":" not in name
 
 
 def find(table: Mapping[str, Pair], name: Optional[str]) -> Optional[Pair]:
