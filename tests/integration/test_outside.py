@@ -165,7 +165,9 @@ def test_dovecot_reads_these_names_and_paths_and_nothing_else(mailhost):
         file.write(b"\n".join([b"", *lines, b""]))
     out = os.fsencode(judge("doveconf", "-n", "-P"))
     read = [one for one in dovecot_conf.parse_dump(out, dialect) if one.scope[:1] and one.scope[0][0] == "local_name"]
-    assert {one.scope[0][1]: one.value for one in read if one.setting == dialect.cert} == wanted
+    # 2.4 gives names in small letters.
+    said = {one.scope[0][1].lower(): one.value for one in read if one.setting == dialect.cert}
+    assert said == {name.lower(): path for name, path in wanted.items()}
     assert {(one.setting, len(one.scope)) for one in read} == {(dialect.cert, 1), (dialect.key, 1)}
     assert len(read) == 2 * len(wanted)
 
