@@ -2,8 +2,8 @@
 
 A key that does not match, a garbage or an empty PEM passes ``doveconf`` and a reload, and then every new TLS connection fails
 (facts/dovecot.md).  So everything is checked here, first, with the reason in words: it parses, the key is the leaf's, every
-certificate of the chain issued the one before it, the leaf is valid now, a TLS server may use it, and it does not ask for OCSP
-stapling, which neither Dovecot nor Postfix does.
+certificate of the chain issued the one before it, the leaf is valid now, a TLS server may use it, its names are host names or
+addresses, and it does not ask for OCSP stapling, which neither Dovecot nor Postfix does.
 
 A bundle that was made is good; what is wrong is a :class:`~certbot_dovecot.problems.BundleProblem` that names the file.
 Nothing is written here.
@@ -25,6 +25,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat,
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID, SignatureAlgorithmOID
 
 from certbot_dovecot import files
+from certbot_dovecot.certificates import names as checks
 from certbot_dovecot.problems import BundleProblem
 
 PublicKey = Union[rsa.RSAPublicKey, ec.EllipticCurvePublicKey]
@@ -126,7 +127,7 @@ def make(key: bytes, leaf: bytes, chain: list[bytes], now: datetime.datetime, so
     return Bundle(
         key_pem=key if key.endswith(b"\n") else key + b"\n",
         combined=b"".join(pem.strip().replace(b"\r\n", b"\n") + b"\n" for pem in [leaf, *chain]),
-        names=names_of(leaf_cert),
+        names=host_names(leaf_cert, source.cert),
         leaf=hashlib.sha256(leaf_cert.public_bytes(Encoding.DER)).hexdigest().upper(),
         spki=spki_of(leaf_cert),
         algorithm="rsa" if isinstance(public, rsa.RSAPublicKey) else "ecdsa",
@@ -193,8 +194,45 @@ def kind_of_key(public: object) -> Optional[tuple[str, str]]:
     return None
 
 
+def host_names(certificate: x509.Certificate, path: str) -> tuple[str, ...]:
+    """The names of a certificate that is to be installed, checked; in its order, without a dot at their end.
+
+    What they are written into (a configuration, a table, a zone file) has no place for anything else.
+
+    :param path: its file, for the message.
+    :raises BundleProblem: one is neither a host name nor an address, or they cannot be read.
+    """
+    todo = "Nothing of it may reach a server's configuration. Get a certificate for host names and addresses alone"
+    try:
+        found = _names(certificate)
+    except ValueError as exc:
+        raise BundleProblem("the names in the certificate cannot be read", where=path, todo=todo) from exc
+    for name in found:
+        if not checks.normal(name):
+            what = f"the name {checks.brief(name)} in the certificate is neither a host name nor an IP address"
+            raise BundleProblem(what, where=path, todo=todo)
+    return tuple(map(checks.normal, found))
+
+
 def names_of(certificate: x509.Certificate) -> tuple[str, ...]:
-    """DNS names and IP addresses of the subjectAltName; the common name if there is no such extension."""
+    """The names of a certificate that is only looked at, to be shown and compared; what is no name is there, escaped.
+
+    For what is to be installed there is :func:`host_names`.
+
+    :returns: DNS names and IP addresses of the subjectAltName, the common name if there is no such extension; none if they
+        cannot be read.
+    """
+    try:
+        return tuple(map(checks.shown, _names(certificate)))
+    except ValueError:
+        return ()
+
+
+def _names(certificate: x509.Certificate) -> tuple[str, ...]:
+    """As they are.
+
+    :raises ValueError: they cannot be parsed.
+    """
     try:
         san = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except x509.ExtensionNotFound:

@@ -31,6 +31,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat,
 
 from certbot_dovecot import bundle as bundles
 from certbot_dovecot import files, jobs, lineages, request, rotation, state, store
+from certbot_dovecot.certificates.names import check_lineage
 from certbot_dovecot.problems import Problem
 from certbot_dovecot.request import PrivateKey, Subject
 from certbot_dovecot.rotation import Choice, Key, Wish
@@ -84,13 +85,7 @@ def folder_name(config_dir: str, wanted: Sequence[str], said: str = "") -> str:
     :raises Problem: it is no name of a folder, or certbot's.
     """
     name = said if said.endswith(store.EXTERNAL) else f"{said}{store.EXTERNAL}" if said else jobs.external_name(list(wanted))
-    if "/" in name or name.startswith((".", store.EXTERNAL)):
-        raise Problem(
-            "this is not a name for a lineage",
-            where=said or name,
-            left="Nothing was changed",
-            todo="Give a name without slashes with --lineage, as mail.example.org",
-        )
+    check_lineage(said or name)
     if lineages.load(config_dir, name) is not None:
         raise Problem(
             "this is a lineage of certbot's, which makes its own keys and requests",

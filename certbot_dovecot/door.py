@@ -13,6 +13,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from shlex import quote
 from typing import Any, Callable, Optional
 
 from certbot import errors
@@ -20,6 +21,7 @@ from certbot.plugins import common
 
 from certbot_dovecot import commands, files, glance, handover, hook, jobs, lineages, orphans, reconcile, standby, watch
 from certbot_dovecot.bundle import Source
+from certbot_dovecot.certificates.names import is_host_name
 from certbot_dovecot.handover import Told
 from certbot_dovecot.plan import Job
 from certbot_dovecot.problems import FileProblem, Problem
@@ -93,7 +95,8 @@ class Door:
         import socket
 
         names = {name for server in self.found().servers for name in server.names()} | {socket.getfqdn().lower()}
-        return sorted(name for name in names if "." in name and not name.startswith("localhost.") and not name[-1].isdigit())
+        fit = (name for name in names if is_host_name(name, wildcard=False))
+        return sorted(name for name in fit if "." in name and not name.startswith("localhost."))
 
     def options(self, lineage: str = "") -> Options:
         """What the admin says now, else chose before, else the defaults."""
@@ -229,7 +232,7 @@ class Door:
         note = f"The renewal configuration of {name} does not name the installer. {path} keeps the servers up to date"
         note += " instead; but certbot takes a new key at every renewal then, unless the lineage says reuse_key."
         if _version() >= (2, 3):
-            note += f" To store the installer: certbot reconfigure --cert-name {name} --installer dovecot"
+            note += f" To store the installer: certbot reconfigure --cert-name {quote(name)} --installer dovecot"
         return (note,)
 
     def _given(self) -> dict[str, Any]:

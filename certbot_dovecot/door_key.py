@@ -19,6 +19,7 @@ from dataclasses import replace
 from typing import Optional
 
 from certbot_dovecot import handover, jobs, lineages, rotation, standby, watch
+from certbot_dovecot.certificates.names import shown_lines
 from certbot_dovecot.dane.rollover import Kind, Step
 from certbot_dovecot.door import Door, Start
 from certbot_dovecot.lineages import Lineage
@@ -107,7 +108,7 @@ class _Choosing:
         known, now = way.pair(pair.name), jobs.now()
         if known is not None and known.ledger.quiet(topic, now, pause):
             return
-        print(sentence, file=sys.stderr)
+        print(shown_lines(sentence), file=sys.stderr)
         if pair.serving.installed:
             watch.write_down(way, pair, lambda ledger: replace(ledger, said={**ledger.said, topic: now}))
 

@@ -4,7 +4,8 @@ Promises (rules R2, R3, R7):
 
 * A file is replaced by a temporary file in the same directory, ``fsync``, ``rename``, ``fsync`` of the directory.  A kill at
   any point leaves the old bytes or the new ones.
-* The replaced file keeps owner, mode, ACL and extended attributes; a symbolic link is followed, and its target replaced.
+* The replaced file keeps owner, mode, ACL and extended attributes; a symbolic link is followed, and its target replaced, if
+  root alone can have put it there (:mod:`~certbot_dovecot.directories`).
 * A new file has its final mode from its first byte on: a key is never readable by others.
 * An :class:`Edit` is applied only while the file still has the bytes that the edit was computed from.
 
@@ -19,12 +20,13 @@ import errno
 import fcntl
 import os
 import stat
-import tempfile
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Optional
 
+from certbot_dovecot import directories
+from certbot_dovecot.directories import Link, Place
 from certbot_dovecot.problems import Changed, FileProblem, LockProblem
 
 #: Seconds to wait for a lock that another run holds.
@@ -104,28 +106,43 @@ def apply(edit: Edit) -> None:
 def write(path: str, data: bytes, mode: int = 0o644) -> None:
     """Put ``data`` into ``path``, atomically and durably; an existing file keeps owner, mode and attributes.
 
+    A symbolic link is followed, and stays, if nobody else can have put it, or what it leads to, there.
+
     :param mode: permission bits of a new file.
-    :raises FileProblem: it cannot be written; the old bytes are still there.
+    :raises FileProblem: it cannot be written, or others could have put a link there; the old bytes are still there.
     """
-    target = os.path.realpath(path)
-    directory = os.path.dirname(target)
+    _write(path, data, mode, Link.FOLLOW)
+
+
+def write_over(path: str, data: bytes, mode: int = 0o644) -> None:
+    """The same for a file that others may hand around, in a directory of theirs: a link of theirs is replaced, not followed.
+
+    :param mode: permission bits of a new file, and of one that takes the place of a link.
+    :raises FileProblem: it cannot be written, or others could have put a link above it.
+    """
+    _write(path, data, mode, Link.REPLACE)
+
+
+def _write(path: str, data: bytes, mode: int, link: Link) -> None:
     temporary = None
-    try:
-        descriptor, temporary = tempfile.mkstemp(prefix=f".{os.path.basename(target)}.", suffix=".tmp", dir=directory)
-        with os.fdopen(descriptor, "wb") as file:
-            _like(target, descriptor, mode)
-            file.write(data)
-            file.flush()
-            os.fsync(descriptor)
-        os.rename(temporary, target)
-        temporary = None
-        sync_directory(directory)
-    except OSError as exc:
-        raise problem(path, exc, "cannot be written") from exc
-    finally:
-        if temporary is not None:
-            with contextlib.suppress(OSError):
-                os.unlink(temporary)
+    with contextlib.ExitStack() as stack:
+        try:
+            place = stack.enter_context(directories.of_file(path, link))
+            temporary, descriptor = place.temporary()
+            with os.fdopen(descriptor, "wb") as file:
+                _like(place, descriptor, mode)
+                file.write(data)
+                file.flush()
+                os.fsync(descriptor)
+            place.rename(temporary)
+            temporary = None
+            place.sync()
+        except OSError as exc:
+            raise problem(path, exc, "cannot be written") from exc
+        finally:
+            if temporary is not None:
+                with contextlib.suppress(OSError):
+                    place.unlink(temporary)
 
 
 def remove(path: str) -> None:
@@ -134,9 +151,10 @@ def remove(path: str) -> None:
     :raises FileProblem: it cannot be removed.
     """
     try:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(path)
-        sync_directory(os.path.dirname(path))
+        with directories.of_file(path, Link.KEEP) as place:
+            with contextlib.suppress(FileNotFoundError):
+                place.unlink(place.name)
+            place.sync()
     except OSError as exc:
         raise problem(path, exc, "cannot be removed") from exc
 
@@ -158,9 +176,10 @@ def make_directory(path: str, mode: int = 0o755) -> None:
     if parent != path:
         make_directory(parent, mode)
     try:
-        with contextlib.suppress(FileExistsError):
-            os.mkdir(path, mode)
-        sync_directory(parent)
+        with directories.of_file(path, Link.KEEP) as place:
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(place.name, mode, dir_fd=place.descriptor)
+            place.sync()
     except OSError as exc:
         raise problem(path, exc, "cannot be made") from exc
 
@@ -183,33 +202,28 @@ def _sign(path: str) -> tuple[str, int, int, int]:
     return (path, was.st_mtime_ns, was.st_size, was.st_ino)
 
 
-def sync_directory(path: str) -> None:
-    """Make a rename or removal in directory ``path`` survive a power cut."""
-    descriptor = os.open(path or ".", os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def _like(place: Place, descriptor: int, mode: int) -> None:
+    """Give an open, empty temporary file the owner, mode and attributes of the file at ``place``, or ``mode`` if there is none.
 
-
-def _like(target: str, descriptor: int, mode: int) -> None:
-    """Give an open, empty temporary file the owner, mode and attributes of ``target``, or ``mode`` if there is none."""
-    try:
-        was = os.stat(target)
-    except FileNotFoundError:
-        os.fchmod(descriptor, mode)
-        return
-    if (was.st_uid, was.st_gid) != (os.geteuid(), os.getegid()):
-        os.fchown(descriptor, was.st_uid, was.st_gid)
-    os.fchmod(descriptor, stat.S_IMODE(was.st_mode))
-    for name in os.listxattr(target):
-        try:
-            os.setxattr(descriptor, name, os.getxattr(target, name))
-        except OSError as exc:
-            # security.* may be the kernel's alone to set (SELinux gives the label of the directory then); anything else
-            # that an admin set, an ACL above all, must not get lost.
-            if not name.startswith("security.") or exc.errno not in (errno.EPERM, errno.EACCES, errno.ENOTSUP):
-                raise
+    What is there may be a link, which is to be replaced: what it leads to has no say.
+    """
+    with contextlib.ExitStack() as stack:
+        there = stack.enter_context(place.opened())
+        if there is None:
+            os.fchmod(descriptor, mode)
+            return
+        was = os.fstat(there)
+        if (was.st_uid, was.st_gid) != (os.geteuid(), os.getegid()):
+            os.fchown(descriptor, was.st_uid, was.st_gid)
+        os.fchmod(descriptor, stat.S_IMODE(was.st_mode) & 0o777)
+        for name in os.listxattr(there):
+            try:
+                os.setxattr(descriptor, name, os.getxattr(there, name))
+            except OSError as exc:
+                # security.* may be the kernel's alone to set (SELinux gives the label of the directory then); anything else
+                # that an admin set, an ACL above all, must not get lost.
+                if not name.startswith("security.") or exc.errno not in (errno.EPERM, errno.EACCES, errno.ENOTSUP):
+                    raise
 
 
 def problem(path: str, exc: OSError, what: str) -> FileProblem:

@@ -17,6 +17,7 @@ from __future__ import annotations
 import datetime
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from shlex import quote
 from typing import Optional
 
 from certbot_dovecot import files, jobs, publishing, reconcile, rotation, watch
@@ -170,7 +171,7 @@ def switch(way: Way, pair: Pair, reason: str) -> Pair:
             f"no server names the files of {pair.serving.lineage.name}: there is nothing to switch",
             where=pair.name,
             left="Nothing was changed",
-            todo=f"Install it first: certbot install --installer dovecot --cert-name {pair.serving.lineage.name}",
+            todo=f"Install it first: certbot install --installer dovecot --cert-name {quote(pair.serving.lineage.name)}",
         )
     return _find(way, pair.name)
 
@@ -276,7 +277,7 @@ def kept(name: str, step: Step) -> str:
     if step.kind is Kind.STANDBY:
         return (
             f"{name}: the year's new key waits, the renewal goes on with the old one: {sentence(step.reason)} "
-            f"To make the rotation safe: certbot-dovecot standby {name}"
+            f"To make the rotation safe: certbot-dovecot standby {quote(name)}"
         )
     return (
         f"{name}: the year's new key waits, the renewal goes on with the old one: {sentence(step.reason)} "
@@ -286,10 +287,11 @@ def kept(name: str, step: Step) -> str:
 
 def doubtful(first: str, other: str) -> str:
     """What the admin must know of two lineages that cannot be told apart."""
+    one, two = quote(first), quote(other)
     return (
         f"{first} and {other} cannot be told apart, for the renewal configuration of {other} has lost its dovecot_standby_for; "
-        f"both keep their keys. To put it back: certbot reconfigure --cert-name {other} --dovecot-standby-for {first} (before "
-        f"certbot 2.3: certbot certonly --cert-name {other} --installer dovecot --dovecot-standby-for {first} --force-renewal)"
+        f"both keep their keys. To put it back: certbot reconfigure --cert-name {two} --dovecot-standby-for {one} (before "
+        f"certbot 2.3: certbot certonly --cert-name {two} --installer dovecot --dovecot-standby-for {one} --force-renewal)"
     )
 
 
@@ -306,7 +308,7 @@ def said_new(name: str, step: Step) -> str:
     return (
         f"{name}: the key changes, as you say, while records of the present one may be in the DNS: {sentence(step.reason)} "
         "Add the new key's record now (certbot-dovecot tlsa shows it); until it is everywhere, senders that check DANE do not "
-        f"deliver. certbot-dovecot rollover {name} --now changes to a key whose record is published already."
+        f"deliver. certbot-dovecot rollover {quote(name)} --now changes to a key whose record is published already."
     )
 
 
@@ -329,15 +331,15 @@ def _with_standby(way: Way, name: str) -> Pair:
             "no lineage stands by for it",
             where=name,
             left="The servers serve what they did",
-            todo=f"Make one: certbot-dovecot standby {pair.name}. If the key is lost, replace it now: certbot renew --cert-name"
-            f" {name} --force-renewal --new-key, and its TLSA records in the DNS",
+            todo=f"Make one: certbot-dovecot standby {quote(pair.name)}. If the key is lost, replace it now: certbot renew "
+            f"--cert-name {quote(name)} --force-renewal --new-key, and its TLSA records in the DNS",
         )
     if pair.standby.spent():
         raise Problem(
             f"the key of {pair.standby.lineage.name} was served before, and is not replaced yet",
             where=name,
             left="The servers serve what they did",
-            todo=f"Renew it first: certbot renew --cert-name {pair.standby.lineage.name} --force-renewal",
+            todo=f"Renew it first: certbot renew --cert-name {quote(pair.standby.lineage.name)} --force-renewal",
         )
     return pair
 

@@ -14,6 +14,7 @@ import datetime
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from enum import IntEnum
+from shlex import quote
 from typing import Optional
 
 from certbot_dovecot.dane.answers import Key, Owner
@@ -213,11 +214,11 @@ def _records(one: Deployed) -> list[Finding]:
         found.append(
             Finding(
                 Grade.WARNING, one.name, "certbot does not know it any more, and nobody renews what the servers serve",
-                f"Install another certificate for its names, or certbot-dovecot undo {one.name}",
+                f"Install another certificate for its names, or certbot-dovecot undo {quote(one.name)}",
             )
         )  # fmt: skip
     if one.withdrawn:
-        again = f"certbot install --installer dovecot --cert-name {one.name}"
+        again = f"certbot install --installer dovecot --cert-name {quote(one.name)}"
         if one.external:
             again = "certbot-dovecot install-cert, with the files that the CA sent"
         which = f"the configuration of {' and '.join(one.withdrawn)}"
@@ -233,14 +234,14 @@ def _records(one: Deployed) -> list[Finding]:
         found.append(
             Finding(
                 Grade.WARNING, one.name, f"what was installed is not proven on {' and '.join(one.open)}",
-                f"{who} certbot-dovecot deploy {one.name}",
+                f"{who} certbot-dovecot deploy {quote(one.name)}",
             )
         )  # fmt: skip
     elif one.live and one.leaf and one.live != one.leaf.digest:
         found.append(
             Finding(
                 Grade.WARNING, one.name, "certbot has another certificate than the servers",
-                f"The next certbot renew brings it there, or now: certbot-dovecot deploy {one.name}",
+                f"The next certbot renew brings it there, or now: certbot-dovecot deploy {quote(one.name)}",
             )
         )  # fmt: skip
     return found
@@ -261,7 +262,7 @@ def _expiry(one: Deployed, status: Status) -> list[Finding]:
         what = f"{whose} expires on {when} UTC, in {days(left)}"
         if left < datetime.timedelta(0):
             what = f"{whose} expired on {when} UTC"
-        todo = f"certbot renew --cert-name {name} says why it is not renewed; see that certbot's timer runs"
+        todo = f"certbot renew --cert-name {quote(name)} says why it is not renewed; see that certbot's timer runs"
         if one.external:
             todo = "Get a new one: certbot-dovecot csr, then certbot-dovecot install-cert"
         found.append(Finding(Grade.CRITICAL if left < critical else Grade.WARNING, one.name, what, todo))
@@ -276,13 +277,13 @@ def _keys(one: Deployed) -> list[Finding]:
     if step.kind is Kind.KEEP and (one.due or step.lasting):
         what = "the change of the key is due, and held up" if one.due else "a change of the key would be held up"
         first = "Mend that, then ask the DNS again" if step.lasting else "To ask the DNS again now"
-        todo = f"{first}: certbot-dovecot status --dns {one.name}"
+        todo = f"{first}: certbot-dovecot status --dns {quote(one.name)}"
         return [Finding(Grade.WARNING, one.name, f"{what}: {step.reason}", todo)]
     if step.kind is Kind.STANDBY and one.due:
-        todo = f"Make the change safe: certbot-dovecot standby {one.name}"
+        todo = f"Make the change safe: certbot-dovecot standby {quote(one.name)}"
         return [Finding(Grade.WARNING, one.name, f"the change of the key is due, and waits: {step.reason}", todo)]
     if step.kind is Kind.PUBLISH and not one.publishes:
-        todo = f"Add the records: certbot-dovecot tlsa {one.name} shows them"
+        todo = f"Add the records: certbot-dovecot tlsa {quote(one.name)} shows them"
         return [Finding(Grade.WARNING, one.name, f"the DNS lacks a record: {step.reason}", todo)]
     return []
 
@@ -328,7 +329,7 @@ def _endpoint(one: Asked) -> list[Finding]:
         why = one.error or "there is none"
         return [Finding(grade, one.lineage, f"{asked} serves no usable certificate: {why}", _SEE_THE_LOG)]
     if not one.right:
-        todo = f"certbot-dovecot deploy {one.lineage} reloads and asks again"
+        todo = f"certbot-dovecot deploy {quote(one.lineage)} reloads and asks again"
         found.append(Finding(Grade.CRITICAL, one.lineage, f"{asked} serves another certificate, {_about(one.leaf)}", todo))
     if one.dane in (Standing.MISMATCH, Standing.PARTLY):
         all_of_them = one.dane is Standing.MISMATCH

@@ -19,6 +19,7 @@ import datetime
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from shlex import quote
 from typing import Any, Optional
 
 from cryptography import x509
@@ -95,7 +96,7 @@ def _prepare(config_dir: str, given: Given, said: Mapping[str, Any], now: dateti
     found = None if given.key else _match(leaf, keys, given.cert)
     chain_path = given.bundles[0] if given.bundles else given.cert
     made = mailed.order(leaf, [*cert, *others], now, chain_path)
-    names = list(bundles.names_of(leaf))
+    names = list(bundles.host_names(leaf, given.cert))
     name = lineage or (found.lineage if found else csr.folder_name(config_dir, names))
     chosen = jobs.options(config_dir, name, said)
     place = store.folder(jobs.home(config_dir), chosen.store, name)
@@ -114,7 +115,7 @@ def converge(host: Host, ready: Ready) -> Report:
     except DeployProblem as problem:
         if problem.kept:
             # No certbot renew comes by for a certificate that is no lineage's.
-            problem.todo = f"Mend or start that server, then prove it: certbot-dovecot deploy {ready.job.lineage}"
+            problem.todo = f"Mend or start that server, then prove it: certbot-dovecot deploy {quote(ready.job.lineage)}"
         raise
     return replace(report, notes=(*ready.notes, *report.notes))
 

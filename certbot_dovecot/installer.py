@@ -171,7 +171,9 @@ class Installer(common.Installer):
 
     def more_info(self) -> str:
         """What was found on this host."""
-        return self._door().describe()
+        from certbot_dovecot.certificates.names import shown_lines
+
+        return shown_lines(self._door().describe())
 
     def get_all_names(self) -> Iterable[str]:
         """Fully qualified names that certbot offers when none is given."""
@@ -320,7 +322,7 @@ class Installer(common.Installer):
             raise
         lines = summary.text(report) if report.changed or deployment.plan.job.explicit else ""
         if lines:
-            display_util.notify(lines)
+            _notify(lines)
         self._warn(report, deployment.plan.job.lineage)
         self._tell_orphans()
 
@@ -329,24 +331,38 @@ class Installer(common.Installer):
         from certbot_dovecot import summary
 
         if report.withdrawn:
-            print(summary.withdrawn(lineage, report.withdrawn), file=sys.stderr)
+            _complain(summary.withdrawn(lineage, report.withdrawn))
         if report.new_key and report.records and self.config.quiet:
-            print(f"{lineage}: {summary.new_key(report)}", file=sys.stderr)
+            _complain(f"{lineage}: {summary.new_key(report)}")
 
     def _tell(self, told: Told) -> None:
         """What came of a look at the DNS; the warnings also when ``-q`` hides everything but errors."""
         if told.notes:
-            display_util.notify("\n".join(told.notes))
+            _notify("\n".join(told.notes))
         for warning in told.warnings:
-            print(warning, file=sys.stderr)
+            _complain(warning)
 
     def _tell_orphans(self) -> None:
         for sentence in self._door().orphans():
-            print(sentence, file=sys.stderr)
+            _complain(sentence)
 
 
 interfaces.GenericUpdater.register(Installer)
 interfaces.RenewDeployer.register(Installer)
+
+
+def _notify(text: str) -> None:
+    """Say it the way certbot does, which ``-q`` hides; control characters in it are escaped."""
+    from certbot_dovecot.certificates.names import shown_lines
+
+    display_util.notify(shown_lines(text))
+
+
+def _complain(text: str) -> None:
+    """Say it on stderr, also under ``-q``, likewise."""
+    from certbot_dovecot.certificates.names import shown_lines
+
+    print(shown_lines(text), file=sys.stderr)
 
 
 @contextlib.contextmanager

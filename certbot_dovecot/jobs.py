@@ -16,6 +16,7 @@ from typing import Any, Optional
 from certbot_dovecot import bundle as bundles
 from certbot_dovecot import files, lineages, pairs, state, store
 from certbot_dovecot.bundle import Source
+from certbot_dovecot.certificates.names import check_text, checked
 from certbot_dovecot.commands import Runner
 from certbot_dovecot.plan import Job
 from certbot_dovecot.problems import Problem
@@ -35,12 +36,18 @@ def options(config_dir: str, lineage: str, said: Mapping[str, Any]) -> Options:
 
     :param said: those that are said now, by name.
     :raises StateProblem: the record cannot be read.
+    :raises Problem: one has a control character, or no host name where it needs one; or ``lineage`` is none.
     """
     record = remembered(config_dir, lineage) if lineage else None
     if lineage and record is None:
         other = pairs.partner(home(config_dir), lineage)
         record = remembered(config_dir, other) if other else None
-    return dataclasses.replace(record.options if record else Options(), **said)
+    chosen = dataclasses.replace(record.options if record else Options(), **said)
+    for name, value in dataclasses.asdict(chosen).items():
+        if isinstance(value, str):
+            check_text(value, f"--dovecot-{name.replace('_', '-')}")
+    checked(chosen.dane_hosts.replace(",", " ").split(), "--dovecot-dane-hosts")
+    return chosen
 
 
 def host(config_dir: str, chosen: Options, run: Runner, checkpoint: Checkpoint) -> Host:
@@ -96,15 +103,18 @@ def of_external(config_dir: str, name: str, chosen: Options) -> Optional[Job]:
 def names_in(source: Source) -> list[str]:
     """The host names of a certificate.
 
-    :raises Problem: it cannot be read.
+    :raises Problem: it cannot be read, or one of them is no name.
     """
-    return list(bundles.names_of(bundles.leaf_of(files.read(source.cert), source.cert)))
+    return list(bundles.host_names(bundles.leaf_of(files.read(source.cert), source.cert), source.cert))
 
 
 def external_name(domains: list[str]) -> str:
-    """The folder's name for a certificate from elsewhere."""
-    first = domains[0] if domains else "certificate"
-    return f"{first.replace('*.', '').replace('/', '_')}{store.EXTERNAL}"
+    """The folder's name for a certificate from elsewhere.
+
+    :raises Problem: the first of its names is none.
+    """
+    first = checked(domains[:1], "the names of the certificate")[0] if domains else "certificate"
+    return f"{first[2:] if first.startswith('*.') else first}{store.EXTERNAL}"
 
 
 def existing(config_dir: str, name: str) -> lineages.Lineage:

@@ -19,10 +19,12 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from shlex import quote
 from typing import Optional
 
 from certbot_dovecot import bundle as bundles
 from certbot_dovecot import commands, files, hook, jobs, state, store
+from certbot_dovecot.certificates.names import shown
 from certbot_dovecot.problems import NotInstalled, Problem, sentence
 from certbot_dovecot.servers import discovery
 from certbot_dovecot.servers.contract import IMailServer, View
@@ -90,7 +92,7 @@ def farewell(found: Sequence[Use], path: str) -> tuple[str, ...]:
         "No configuration of a server and none of these files is touched, and the servers go on. But from now on nobody "
         "renews these copies: certbot renew does not, and under -q it does not say so.",
         "To give the servers back what they had before, install the package again, and before it is removed: "
-        + "; ".join(f"certbot-dovecot undo {name}" for name in names),
+        + "; ".join(f"certbot-dovecot undo {quote(name)}" for name in names),
         f"If the package comes back later, run certbot-dovecot deploy: it brings these up to date. {path} stays for that "
         "day; without it certbot would not remember the mail servers. To forget them, remove it.",
     )
@@ -120,7 +122,7 @@ def main(argv: Sequence[str]) -> int:
     except Problem as problem:
         told = (f"What the mail servers still serve cannot be told: {problem}",)
     for line in told:
-        print(f"certbot-dovecot: {sentence(line)}", file=sys.stderr)
+        print(f"certbot-dovecot: {shown(sentence(line))}", file=sys.stderr)
     return 0
 
 

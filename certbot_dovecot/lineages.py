@@ -17,6 +17,7 @@ from typing import Any, Optional
 from certbot_dovecot import bundle as bundles
 from certbot_dovecot import files
 from certbot_dovecot.bundle import Source
+from certbot_dovecot.certificates.names import check_lineage, is_lineage
 from certbot_dovecot.problems import Problem
 from certbot_dovecot.rotation import Key
 
@@ -45,10 +46,10 @@ class Lineage:
     def names(self) -> frozenset[str]:
         """Names of its leaf, lower case.
 
-        :raises Problem: the leaf cannot be read.
+        :raises Problem: the leaf cannot be read, or one of them is no name.
         """
         leaf = bundles.leaf_of(files.read(self.source.cert), self.source.cert)
-        return frozenset(name.lower() for name in bundles.names_of(leaf))
+        return frozenset(name.lower() for name in bundles.host_names(leaf, self.source.cert))
 
     def key(self) -> Key:
         """Its public key.
@@ -72,6 +73,8 @@ def load(config_dir: str, name: str) -> Optional[Lineage]:
     """The lineage ``name``, or None if there is no such renewal conf (or a damaged one)."""
     from configobj import ConfigObj, ConfigObjError
 
+    if not is_lineage(name):
+        return None
     path = os.path.join(config_dir, "renewal", f"{name}.conf")
     try:
         conf = ConfigObj(path, file_error=True, encoding="utf-8", default_encoding="utf-8", interpolation=False)
@@ -90,10 +93,13 @@ def load(config_dir: str, name: str) -> Optional[Lineage]:
 
 
 def parameters(config_dir: str, name: str) -> dict[str, Any]:
-    """What certbot renews lineage ``name`` with: the section ``renewalparams`` of its renewal conf; empty without one."""
+    """What certbot renews lineage ``name`` with: the section ``renewalparams`` of its renewal conf; empty without one.
+
+    :raises Problem: ``name`` is none of a lineage, but a path.
+    """
     from configobj import ConfigObj, ConfigObjError
 
-    path = os.path.join(config_dir, "renewal", f"{name}.conf")
+    path = os.path.join(config_dir, "renewal", f"{check_lineage(name)}.conf")
     try:
         conf = ConfigObj(path, file_error=True, encoding="utf-8", default_encoding="utf-8", interpolation=False)
         return dict(conf.get("renewalparams", {}))

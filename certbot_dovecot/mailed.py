@@ -25,6 +25,7 @@ import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
+from shlex import quote
 from typing import Optional
 
 from cryptography import x509
@@ -33,6 +34,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, pkcs7
 from cryptography.x509.oid import AuthorityInformationAccessOID, NameOID
 
 from certbot_dovecot import bundle as bundles
+from certbot_dovecot.certificates.names import shown
 from certbot_dovecot.problems import BundleProblem
 
 _CERTIFICATE = (b"CERTIFICATE", b"X509 CERTIFICATE")
@@ -159,7 +161,7 @@ def issuer_of(certificate: x509.Certificate) -> str:
 
 def _name(name: x509.Name) -> str:
     common = [str(attribute.value) for attribute in name.get_attributes_for_oid(NameOID.COMMON_NAME)]
-    return common[0] if common else name.rfc4514_string()
+    return shown(common[0] if common else name.rfc4514_string())
 
 
 def _ways(way: list[x509.Certificate], pool: Sequence[x509.Certificate]) -> Iterator[list[x509.Certificate]]:
@@ -215,7 +217,7 @@ def _no_issuer(leaf: x509.Certificate, path: str) -> BundleProblem:
         ]
     except (x509.ExtensionNotFound, ValueError):
         pass
-    where = f" The certificate says that it is at {urls[0]}" if urls else ""
+    where = f" The certificate says that it is at {shown(urls[0])}" if urls else ""
     return BundleProblem(
         f"the certificate of its issuer, {issuer_of(leaf)}, is missing, and clients could not follow the chain",
         where=path,
@@ -257,7 +259,7 @@ def _several(der: bytes, path: str) -> list[x509.Certificate]:
         raise BundleProblem(
             "this PKCS #7 file cannot be read, or has no certificate",
             where=path,
-            todo=f"Convert it: openssl pkcs7 -print_certs -in {path} -out FILE.pem (with -inform DER if it is binary)",
+            todo=f"Convert it: openssl pkcs7 -print_certs -in {quote(path)} -out FILE.pem (with -inform DER if it is binary)",
         ) from exc
 
 
@@ -278,7 +280,7 @@ def _none(data: bytes, labels: Sequence[bytes], path: str) -> BundleProblem:
         return BundleProblem(
             "this is a PKCS #12 file (.pfx, .p12): certificates and a private key behind a password",
             where=path,
-            todo=f"Take it apart (umask 077; openssl pkcs12 -in {path} -nodes -out FILE.pem), then give FILE.pem with "
+            todo=f"Take it apart (umask 077; openssl pkcs12 -in {quote(path)} -nodes -out FILE.pem), then give FILE.pem with "
             "--cert and with --key",
         )
     if any(label.endswith(b"CERTIFICATE REQUEST") for label in labels):

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Optional
 
 from certbot_dovecot import plan
+from certbot_dovecot.certificates.names import shown
 from certbot_dovecot.files import Edit
 from certbot_dovecot.plan import Job, Plan
 from certbot_dovecot.reconcile import Host
@@ -68,10 +69,11 @@ def diff(preview: Preview) -> bytes:
 def text(preview: Preview) -> str:
     """What stands below the diff: files of the store, reloads, endpoints, notes."""
     decided = preview.plan
+    notes = map(shown, decided.notes)
     lines = [f"Would write:   {edit.path}{' (0600)' if edit.mode == 0o600 else ''}" for edit in decided.store_edits]
     lines += [f"Would reload:  {name}" for name in sorted(decided.reload)]
     lines += [f"Would ask:     {endpoint}" for endpoint in preview.endpoints] if preview.changes else []
-    return "\n".join([*lines, *decided.notes] if preview.changes else ["Nothing to do.", *decided.notes])
+    return "\n".join([*lines, *notes] if preview.changes else ["Nothing to do.", *notes])
 
 
 def _lines(edit: Edit) -> Iterator[bytes]:

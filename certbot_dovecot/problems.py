@@ -3,6 +3,8 @@
 Every failure that an admin can meet is a :class:`Problem`: *what* happened, *where*, what was *left* as it was, and what to
 *do* now.  The doors translate it: the plugin into certbot's ``PluginError``, the command line into a line on stderr and
 exit code 1.  Code tells kinds apart by class, never by text.
+
+What a problem quotes may come from anywhere.  Its text is one line, and control characters in it are shown escaped (rule R12).
 """
 
 from __future__ import annotations
@@ -25,8 +27,11 @@ class Problem(Exception):
         super().__init__(what)
 
     def __str__(self) -> str:
+        # Only for one that is told: certbot imports this module at every command.
+        from certbot_dovecot.certificates import names
+
         head = f"{self.where}: {self.what}" if self.where else self.what
-        return " ".join(sentence(part) for part in (head, self.left, self.todo) if part)
+        return " ".join(sentence(names.shown(part)) for part in (head, self.left, self.todo) if part)
 
 
 class BundleProblem(Problem):

@@ -12,6 +12,8 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import TextIO
 
+from certbot_dovecot.certificates.names import shown
+
 #: Of several that are waited for, so many are named.
 _SHOWN = 2
 
@@ -44,14 +46,21 @@ def show(what: str) -> None:
     """Put a line in the place of the one that is there."""
     if is_terminal(sys.stderr):
         width = _width()
-        text = f"{what}..."
-        print(f"\r\033[K{text if len(text) < width else text[: width - 4] + '...'}", end="", file=sys.stderr, flush=True)
+        text = shown(f"{what}...")
+        _move(text if len(text) < width else text[: width - 4] + "...")
 
 
 def clear() -> None:
     """Take the line away."""
     if is_terminal(sys.stderr):
-        print("\r\033[K", end="", file=sys.stderr, flush=True)
+        _move("")
+
+
+def _move(text: str) -> None:
+    """Put ``text``, which is safe to show, in the place of the line; past the guard of the command line, if there is one."""
+    stream: TextIO = getattr(sys.stderr, "unguarded", sys.stderr)
+    stream.write(f"\r\033[K{text}")
+    stream.flush()
 
 
 def _width() -> int:

@@ -79,14 +79,16 @@ def _keys(config_dir: str, name: str, place: store.Folder) -> tuple[tuple[str, .
     recorded = frozenset(record.years) if record else frozenset()
     if lineage is None and record is not None and record.stem:
         leaf = bundles.leaf_of(files.read(place.cert(record.stem)), place.cert(record.stem))
-        return bundles.names_of(leaf), bundles.spki_of(leaf), recorded | {bundles.spki_of(leaf)}
+        names = bundles.host_names(leaf, place.cert(record.stem))
+        return names, bundles.spki_of(leaf), recorded | {bundles.spki_of(leaf)}
     lineage = jobs.existing(config_dir, name)
     leaf = bundles.leaf_of(files.read(lineage.source.cert), lineage.source.cert)
     spki = bundles.spki_of(leaf)
+    names = bundles.host_names(leaf, lineage.source.cert)
     known = recorded | {spki} | {old for old, _ in lineage.history()}
     pair = pairs.find(config_dir, jobs.home(config_dir), name)
     if pair is None or pair.standby is None or pair.serving.lineage.name != name:
         # In a deploy hook, the key of a lineage may be one that the servers do not have yet.
-        return bundles.names_of(leaf), spki, known
+        return names, spki, known
     following = pair.following()
-    return bundles.names_of(leaf), following.sha256 if following else "", known
+    return names, following.sha256 if following else "", known

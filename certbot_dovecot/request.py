@@ -23,6 +23,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 from cryptography.x509.oid import NameOID
 
+from certbot_dovecot.certificates.names import LONGEST, is_host_name, is_label, shown
 from certbot_dovecot.problems import Problem
 
 PrivateKey = Union[rsa.RSAPrivateKey, ec.EllipticCurvePrivateKey]
@@ -36,7 +37,6 @@ CURVES: dict[str, type[Union[ec.SECP256R1, ec.SECP384R1, ec.SECP521R1]]] = {
 #: ub-common-name, ub-organization-name, ub-locality-name, ub-state-name (RFC 5280 appendix A.1).
 _LONGEST = {"state": 128, "locality": 128, "organization": 64}
 _LONGEST_COMMON_NAME = 64
-_LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,7 @@ def asked(pem: Optional[bytes]) -> tuple[str, ...]:
         found = x509.load_pem_x509_csr(pem or b"").extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except (ValueError, x509.ExtensionNotFound):
         return ()
-    return tuple(str(name.value) for name in found)
+    return tuple(shown(str(name.value)) for name in found)
 
 
 def _subject(wanted: Sequence[str], about: Subject) -> x509.Name:
@@ -193,12 +193,12 @@ def _name(given: str) -> str:
     host = labels[1:] if labels[0] == "*" else labels
     if "*" in "".join(host):
         raise wrong("a wildcard stands for the first label, and all of it", "Give it as *.example.org")
-    bad = next((label for label in host if not _LABEL.fullmatch(label)), None)
-    if bad is not None or len(name) > 253:
+    bad = next((label for label in host if not is_label(label)), None)
+    if bad is not None or len(name) > LONGEST:
         reason = "it is too long" if bad is None else f"{bad!r} is not 1 to 63 letters, digits and hyphens (none at an end)"
         raise wrong(f"this is not a host name: {reason}")
     if len(host) < 2:
         raise wrong("a host name needs at least two labels, a wildcard three", "Give it in full, as mail.example.org")
-    if host[-1].isdigit():
+    if not is_host_name(name):
         raise wrong("this is neither a host name nor an address")
     return name

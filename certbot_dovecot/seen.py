@@ -51,7 +51,7 @@ def hosts(names: Iterable[str], own: Iterable[str]) -> tuple[str, ...]:
     """
     known = {name.lower() for name in names if tlsa.is_host(name)}
     wild = [name for name in names if name.startswith("*.")]
-    return tuple(sorted(known | {name for name in own if any(name_matches(one, name) for one in wild)}))
+    return tuple(sorted(known | {name for name in own if tlsa.is_host(name) and any(name_matches(one, name) for one in wild)}))
 
 
 def _sure(served: Collection[Served], keys: Mapping[Endpoint, str]) -> bool:

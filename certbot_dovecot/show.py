@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from typing import Callable, Optional
 
 from certbot_dovecot import glance, health
+from certbot_dovecot.certificates.names import shown
 from certbot_dovecot.dane.rollover import Standing
 from certbot_dovecot.health import Asked, Deployed, Finding, Grade, Leaf, Status
 from certbot_dovecot.problems import sentence
@@ -43,12 +44,13 @@ def table(status: Status, found: Sequence[Finding], paint: Paint) -> str:
         marks = [Grade.OK if right else Grade.CRITICAL for _, right in endpoints]
         head = ("PORT", "SERVER", "ADDRESSES", "LINEAGE", "SERVES", "DANE")
         parts.append(_columns(head, [row for row, _ in endpoints], marks, paint))
-    dane = [line for one in status.lineages for line in _dane(one)]
+    dane = [shown(line) for one in status.lineages for line in _dane(one)]
     if status.lineages and not dane:
         dane = ["DANE: no lineage's records are looked after here; --dns asks for them now."]
     parts += ["\n".join(dane)] if dane else []
-    parts += ["\n".join(status.notes)] if status.notes else []
-    parts.append("\n".join(f"{paint(one.grade, one.grade.name)} {one}" for one in found) or paint(Grade.OK, "All is well."))
+    parts += ["\n".join(map(shown, status.notes))] if status.notes else []
+    told = [f"{paint(one.grade, one.grade.name)} {shown(str(one))}" for one in found]
+    parts.append("\n".join(told) or paint(Grade.OK, "All is well."))
     return "\n\n".join(parts)
 
 
@@ -83,9 +85,13 @@ def nagios(status: Status, found: Sequence[Finding]) -> str:
             f"{number} certificate{'s' if number > 1 else ''}, the first ({name}) for {health.days(end - status.at)}, "
             f"{len(status.endpoints)} answers of endpoints as they should be"
         )
-    # A bar begins the performance data, and a line break ends the line.
-    text = " ".join(said.split()).replace("|", "/")
-    return f"CERTBOT-DOVECOT {health.grade(found).name} - {text} | {' '.join(numbers)}"
+    return f"{nagios_line(health.grade(found), said)} | {' '.join(numbers)}"
+
+
+def nagios_line(grade: Grade, said: str) -> str:
+    """The line without performance data; a bar would begin these, and a line break ends the line."""
+    text = shown(" ".join(said.split())).replace("|", "/")
+    return f"CERTBOT-DOVECOT {grade.name} - {text}"
 
 
 def prometheus(status: Status, found: Sequence[Finding]) -> str:
@@ -180,6 +186,7 @@ def next_look(one: Deployed) -> Optional[datetime.datetime]:
 
 def _columns(head: Sequence[str], rows: Sequence[Sequence[str]], marks: Sequence[Grade], paint: Paint) -> str:
     """Rows below a head, every column as wide as it needs; the colour of a row is that of its grade."""
+    rows = [tuple(map(shown, row)) for row in rows]
     widths = [max(map(len, column)) for column in zip(head, *rows)]
 
     def line(row: Iterable[str]) -> str:
@@ -255,6 +262,6 @@ def _labels(endpoint: Endpoint) -> dict[str, str]:
 
 
 def _label(labels: dict[str, str]) -> str:
-    """Labels as the exposition format has them; a backslash, a quote and a line break are escaped."""
-    escaped = {name: text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n") for name, text in labels.items()}
+    """Labels as the exposition format has them; a backslash, a quote and a line break are escaped, control characters shown."""
+    escaped = {name: shown(text).replace("\\", "\\\\").replace('"', '\\"') for name, text in labels.items()}
     return "{" + ",".join(f'{name}="{text}"' for name, text in escaped.items()) + "}" if labels else ""

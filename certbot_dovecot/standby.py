@@ -19,9 +19,11 @@ import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from shlex import quote
 from typing import Any, Optional
 
 from certbot_dovecot import commands, files, handover, jobs, ledger, lineages, pairs, publishing, store, watch
+from certbot_dovecot.certificates.names import check_lineage
 from certbot_dovecot.dane.publish import Place
 from certbot_dovecot.handover import Told
 from certbot_dovecot.ledger import Ledger
@@ -53,16 +55,17 @@ def check(way: Way, first: str, name: Optional[str], names: Sequence[str]) -> No
     """
     if not first:
         return
+    check_lineage(first)
     whose = lineages.load(way.config_dir, first)
     if whose is None:
         raise _refuse(first, "there is no lineage of that name", "See certbot certificates for the names")
     if not name or name == first:
-        raise _refuse(first, "a standby is a lineage of its own", f"Give it a name: --cert-name {first}{SUFFIX}")
+        raise _refuse(first, "a standby is a lineage of its own", f"Give it a name: --cert-name {quote(first + SUFFIX)}")
     if pairs.first_of(way.home, first) != first:
         raise _refuse(first, "it stands by for another one itself", "Give the name of the first of the two")
     known = ledger.load(store.folder(way.home, "", first)) or Ledger()
     if known.standby not in ("", name):
-        todo = f"Remove it first: certbot-dovecot standby {first} --remove"
+        todo = f"Remove it first: certbot-dovecot standby {quote(first)} --remove"
         raise _refuse(first, f"{known.standby} stands by for it already", todo)
     if names and frozenset(one.lower() for one in names) != whose.names():
         raise _refuse(
@@ -105,7 +108,7 @@ def refuse_install(way: Way, name: str) -> None:
             f"it stands by for {pair.serving.lineage.name}, which the servers serve",
             where=name,
             left="The certificate is kept, and was not installed",
-            todo=f"To change to it when its record is proven: certbot-dovecot rollover {pair.name}",
+            todo=f"To change to it when its record is proven: certbot-dovecot rollover {quote(pair.name)}",
         )
 
 
@@ -125,7 +128,7 @@ def remove(way: Way, name: str) -> tuple[str, str]:
             f"{pair.serving.lineage.name} is served now, and {pair.name} stands by",
             where=name,
             left="Nothing was changed",
-            todo=f"Change back first, when the new key of {pair.name} is proven: certbot-dovecot rollover {pair.name}",
+            todo=f"Change back first, when the new key of {pair.name} is proven: certbot-dovecot rollover {quote(pair.name)}",
         )
     gone = replace(pair, standby=None)
     by_hand: tuple[str, ...] = ()

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from certbot_dovecot import files
+from certbot_dovecot.certificates.names import check_lineage, is_lineage
 from certbot_dovecot.dane import tlsa
 from certbot_dovecot.files import Edit
 from certbot_dovecot.problems import FileProblem
@@ -85,7 +86,10 @@ def folder(home: str, store: str, lineage: str, former: str = "") -> Folder:
     :param home: ``CONFIG_DIR/dovecot``.
     :param store: ``--dovecot-store``; empty for ``home``.
     :param former: name of the lineage whose place it takes; empty for none.
+    :raises Problem: a name is none of a lineage, but a path.
     """
+    for name in filter(None, (lineage, former)):
+        check_lineage(name)
     place = store or home
     return Folder(
         os.path.join(place, lineage), os.path.join(home, lineage, "state.json"), os.path.join(place, former) if former else ""
@@ -100,7 +104,7 @@ def lineages(home: str) -> list[str]:
         return []
     except OSError as exc:
         raise files.problem(home, exc, "cannot be listed") from exc
-    return sorted(name for name in names if os.path.isfile(os.path.join(home, name, "state.json")))
+    return sorted(name for name in names if is_lineage(name) and os.path.isfile(os.path.join(home, name, "state.json")))
 
 
 def keys(place: Folder) -> dict[str, str]:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import groupby
+from shlex import quote
 from typing import Optional
 
 from certbot_dovecot.bundle import Source
+from certbot_dovecot.certificates.names import shown
 from certbot_dovecot.reconcile import Report
 from certbot_dovecot.servers.contract import Endpoint
 
@@ -18,7 +20,7 @@ def text(report: Report) -> str:
     """The summary of what is installed and served now; only notes if the lineage is installed nowhere."""
     plan = report.plan
     if plan is None or not plan.targets:
-        return "\n".join(report.notes)
+        return "\n".join(map(shown, report.notes))
     rows = [("TLSA data", f"3 1 1 {spki}") for spki in sorted({record.spki for record in report.records})]
     rows += [
         ("Private key", plan.pair.key),
@@ -29,7 +31,7 @@ def text(report: Report) -> str:
     ]
     lines = [f"{label + ':':<27}{value}" for label, value in rows]
     lines += [f"{'Serving it now:':<27}{line}" for line in endpoints([answer.endpoint for answer in report.answers])]
-    lines += report.notes
+    lines += map(shown, report.notes)
     if report.new_key:
         lines += ["", new_key(report)]
     return "\n".join(lines)
@@ -53,7 +55,7 @@ def withdrawn(lineage: str, servers: Sequence[str]) -> str:
     return (
         f"{' and '.join(servers)} no longer use{'s' if len(servers) == 1 else ''} the certificate {lineage} from "
         "certbot-dovecot's store: the configuration names other files now. It is left alone. To install it again: "
-        f"certbot install --installer dovecot --cert-name {lineage}"
+        f"certbot install --installer dovecot --cert-name {quote(lineage)}"
     )
 
 

@@ -18,6 +18,7 @@ import contextlib
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from shlex import quote
 from typing import Optional
 
 from certbot_dovecot import bundle as bundles
@@ -337,7 +338,7 @@ def _refuse(way: Way, name: str, record: state.State, pair: Optional[Pair]) -> N
             where=name,
             left="Nothing was changed",
             todo="Publish the records of what will be served beside those of this key, wait until caches have them "
-            f"({ttl} s), then run certbot-dovecot undo {name} --now, and remove the old records",
+            f"({ttl} s), then run certbot-dovecot undo {quote(name)} --now, and remove the old records",
         )
 
 
@@ -355,5 +356,5 @@ def _part(way: Way, pair: Pair) -> tuple[str, ...]:
         watch.write_down(way, pair, lambda known: replace(known, standby="", turning="").anew())
         ledger.forget(store.folder(way.home, "", pair.ledger.standby))
         other = pair.standby.lineage.name if pair.standby else pair.ledger.standby
-        notes.append(f"{other} does not stand by any more; to end its renewals: certbot delete --cert-name {other}")
+        notes.append(f"{other} does not stand by any more; to end its renewals: certbot delete --cert-name {quote(other)}")
     return tuple(notes)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Iterator, Sequence
+from shlex import quote
 from typing import Optional
 
 from cryptography import x509
@@ -102,7 +103,7 @@ def key_age(known: Facts) -> Iterator[Finding]:
         if held.options.key_rotation == "never":
             if known.now.year - year >= OLD:
                 what = f"its key is of {year}, and never changes by itself (--dovecot-key-rotation never)"
-                todo = f"certbot renew --cert-name {held.name} --force-renewal --new-key, if the years are not meant"
+                todo = f"certbot renew --cert-name {quote(held.name)} --force-renewal --new-key, if the years are not meant"
                 yield Finding("key-age", Severity.NOTE, what, pem.path, todo, held.name)
             continue
         late = known.now - datetime.datetime(known.now.year, 1, 1, tzinfo=datetime.timezone.utc) > _NEW_YEAR
@@ -115,26 +116,27 @@ def key_age(known: Facts) -> Iterator[Finding]:
 
 def _kept(held: Held) -> tuple[Severity, str, str]:
     """Why a key was kept, and the remedy."""
+    name = quote(held.name)
     if held.standby:
         why = f"the servers have not changed to {held.standby} yet"
         why += f" ({held.step.reason})" if held.step and held.step.kind is not Kind.SWITCH else ""
-        return Severity.NOTE, why, f"certbot-dovecot rollover {held.name} says what is missing, and changes if nothing is"
+        return Severity.NOTE, why, f"certbot-dovecot rollover {name} says what is missing, and changes if nothing is"
     if held.step is not None and held.step.kind is Kind.STANDBY:
         why = f"DANE keeps it, for no next key is published ({held.step.reason})"
-        return Severity.WARNING, why, f"certbot-dovecot standby {held.name}"
+        return Severity.WARNING, why, f"certbot-dovecot standby {name}"
     if held.step is not None and held.step.kind is not Kind.FREE:
-        return Severity.NOTE, f"DANE keeps it ({held.step.reason})", f"certbot-dovecot standby {held.name}; see docs/dane.rst"
+        return Severity.NOTE, f"DANE keeps it ({held.step.reason})", f"certbot-dovecot standby {name}; see docs/dane.rst"
     if held.external:
         why = "the present certificate was issued for a key of an earlier year"
         return Severity.NOTE, why, "Ask the CA for the next one with a new key: certbot-dovecot csr"
-    renew = f"certbot renew --cert-name {held.name} --force-renewal --new-key"
+    renew = f"certbot renew --cert-name {quote(held.name)} --force-renewal --new-key"
     if not held.stores_installer:
         return Severity.NOTE, "certbot renews it without the installer, and reuses the key", f"{_store(held)}; then {renew}"
     return Severity.NOTE, "the renewals of this year kept it", renew
 
 
 def _store(held: Held) -> str:
-    return f"certbot reconfigure --cert-name {held.name} --installer dovecot"
+    return f"certbot reconfigure --cert-name {quote(held.name)} --installer dovecot"
 
 
 def overdue(known: Facts) -> Iterator[Finding]:
@@ -156,7 +158,7 @@ def overdue(known: Facts) -> Iterator[Finding]:
                 f"it {'ended' if gone else 'ends'} on {end:%Y-%m-%d %H:%M} UTC and was not renewed, which certbot does when a "
                 "third of the lifetime is left",
                 held.live.path,
-                f"certbot renew --cert-name {held.name}, and see what it says; its log is in /var/log/letsencrypt",
+                f"certbot renew --cert-name {quote(held.name)}, and see what it says; its log is in /var/log/letsencrypt",
                 held.name,
             )
 
@@ -197,7 +199,7 @@ def _not_served(known: Facts, held: Held, mine: Pem, server: str) -> Iterator[Fi
             Severity.WARNING,
             f"{server} serves {path} to clients that ask for {told}, though {mine.path} is for that and installed",
             path,
-            f"certbot install --cert-name {held.name} --installer dovecot",
+            f"certbot install --cert-name {quote(held.name)} --installer dovecot",
             held.name,
         )
 

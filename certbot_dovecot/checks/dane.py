@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from shlex import quote
 
 from certbot_dovecot.checks.facts import Facts, Held
 from certbot_dovecot.checks.findings import Finding, Severity
@@ -44,7 +45,7 @@ def tlsa_usage(facts: Facts) -> Iterator[Finding]:
             severity, why = _USAGES[kind]
             record = str(next(iter(found.values())))[:16]
             what = f"{_list(found)}: a record {record}... {why}"
-            yield Finding("tlsa-usage", severity, what, _when(held), _INSTEAD.format(name=held.name), held.name)
+            yield Finding("tlsa-usage", severity, what, _when(held), _INSTEAD.format(name=quote(held.name)), held.name)
 
 
 _INSTEAD = "Publish 3 1 1 instead (certbot-dovecot tlsa {name} prints it), wait for the TTL, then take this one out"
@@ -112,11 +113,11 @@ def reuse_key(facts: Facts) -> Iterator[Finding]:
         if held.stores_installer:
             if held.lineage.reuse_key is False or held.options.reuse_key is False:
                 what = "every renewal asks for a new key (--no-reuse-key), while TLSA records keep the present one"
-                todo = f"certbot renew --cert-name {held.name} --force-renewal --reuse-key, once"
+                todo = f"certbot renew --cert-name {quote(held.name)} --force-renewal --reuse-key, once"
                 yield Finding("reuse-key", Severity.NOTE, what, where, todo, held.name)
         elif not held.lineage.reuse_key:
             what = "certbot renews it without the installer and with a new key each time, while TLSA records name this one"
-            todo = f"certbot reconfigure --cert-name {held.name} --installer dovecot --reuse-key (certbot 2.3 or later)"
+            todo = f"certbot reconfigure --cert-name {quote(held.name)} --installer dovecot --reuse-key (certbot 2.3 or later)"
             yield Finding("reuse-key", Severity.WARNING, what, where, todo, held.name)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from shlex import quote
 
 from certbot_dovecot.checks import facts
 from certbot_dovecot.checks.facts import CronLine, Facts
@@ -76,7 +77,8 @@ def deploy_hook(known: Facts) -> Iterator[Finding]:
             why, where = f"the deploy hook calls {hook.command}, which is gone", hook.path
         else:
             continue
-        again = f"remove the hook, if it is there, then certbot install --cert-name {held.name} --installer dovecot writes it"
+        name = quote(held.name)
+        again = f"remove the hook, if it is there, then certbot install --cert-name {name} --installer dovecot writes it"
         yield Finding(
             "deploy-hook",
             Severity.WARNING,
@@ -98,10 +100,10 @@ def permissions(known: Facts) -> Iterator[Finding]:
             told.add(one.path)
             bad = one.mode & (0o022 if one.directory else 0o077)
             if bad:
-                what, todo = f"others may read this private key (mode {one.mode:04o})", f"chmod 600 {one.path}"
-                todo += f"; if somebody may have read it, certbot-dovecot rollover {held.name} --now --reason TEXT"
+                what, todo = f"others may read this private key (mode {one.mode:04o})", f"chmod 600 {quote(one.path)}"
+                todo += f"; if somebody may have read it, certbot-dovecot rollover {quote(held.name)} --now --reason TEXT"
                 if one.directory:
-                    what, todo = "others may put files there, which servers read as root", f"chmod go-w {one.path}"
+                    what, todo = "others may put files there, which servers read as root", f"chmod go-w {quote(one.path)}"
                 yield Finding("permissions", Severity.WARNING, what, one.path, todo, held.name)
             if one.uid != 0:
                 what = f"it belongs to the user with the number {one.uid}, who may change or read it"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from shlex import quote
 
 from certbot_dovecot.checks.facts import Facts, PostfixFacts
 from certbot_dovecot.checks.findings import Finding, Severity
@@ -55,7 +56,8 @@ def _shadowed(one: PostfixFacts, part: Part, name: str, lineage: str) -> Finding
         f"{name} wins over the certificate that the service {entry.name} at {one.master}:{entry.line} names: {whom} get "
         "another one, and the next renewal takes that for your wish and leaves the service alone",
         where,
-        f"certbot install --cert-name {lineage} --installer dovecot, which clears it for that service alone; or take it out",
+        f"certbot install --cert-name {quote(lineage)} --installer dovecot, which clears it for that service alone; or take it "
+        "out",
         lineage,
     )
 
@@ -90,8 +92,8 @@ def _left(facts: Facts, one: PostfixFacts, what: str, path: str, where: str) -> 
         "renewed no more and expires there",
         where,
         f"Name {facts.config_dir}/live/{lineage}/fullchain.pem and privkey.pem there, which are always the newest, or have it "
-        f"looked after: certbot install --cert-name {lineage} --installer dovecot --dovecot-postfix-services all (for port "
-        "25), and take it out",
+        f"looked after: certbot install --cert-name {quote(lineage)} --installer dovecot --dovecot-postfix-services all (for "
+        "port 25), and take it out",
         lineage,
     )
 

@@ -16,25 +16,34 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import traceback
 from collections.abc import Sequence
 from typing import NoReturn, Optional
 
 import certbot_dovecot
-from certbot_dovecot.cli import csr, deploy, doctor, install_cert, plan, rollover, standby, status, tlsa, undo
+from certbot_dovecot.certificates import names
+from certbot_dovecot.cli import csr, deploy, doctor, install_cert, plan, rollover, screen, standby, status, tlsa, undo
 from certbot_dovecot.problems import Problem
 
+#: What is checked elsewhere: names by what they are for, and what is certbot's.
+_OTHERS = ("names", "more")
 #: In the order of ``--help``.
 ROOMS = (status, doctor, plan, undo, tlsa, standby, rollover, csr, install_cert, deploy)
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
     """Run the command; returns its exit code."""
-    words = list(sys.argv[1:] if argv is None else argv)
+    with screen.guarded():
+        return _main(list(sys.argv[1:] if argv is None else argv))
+
+
+def _main(words: list[str]) -> int:
     # What follows a double dash is certbot's, whatever it looks like.
     cut = words.index("--") if "standby" in words[:1] and "--" in words else len(words)
     args = parser().parse_args(words[:cut])
     args.more = words[cut + 1 :]
     try:
+        _check(args)
         code: int = args.run(args)
         return code
     except Problem as problem:
@@ -48,6 +57,24 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         # As a shell has it for a program that SIGINT ended.
         print("certbot-dovecot: interrupted", file=sys.stderr)
         return 130
+    except Exception:
+        # A fault of ours, as Python shows it, but escaped: it quotes what it met.
+        traceback.print_exc()
+        return 1
+
+
+def _check(args: argparse.Namespace) -> None:
+    """What was said is text of one line, and what names a lineage is a name (rule R12).
+
+    :raises Problem: it is not.
+    """
+    for option, value in vars(args).items():
+        given = value if isinstance(value, list) else [value]
+        for text in given if option not in _OTHERS else ():
+            if isinstance(text, str):
+                if option == "name" or (option == "lineage" and (text or isinstance(value, list))):
+                    names.check_lineage(text)
+                names.check_text(text, f"--{option.replace('_', '-')}")
 
 
 def parser() -> argparse.ArgumentParser:

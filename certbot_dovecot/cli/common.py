@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from certbot_dovecot.certificates.names import check_lineage, shown
 from certbot_dovecot.problems import Problem
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ def lineages_of(args: argparse.Namespace) -> tuple[str, list[str]]:
     if renewed:
         # .../live/NAME, wherever this certbot keeps its configuration
         live, name = os.path.split(renewed.rstrip("/"))
-        return os.path.abspath(args.config_dir or os.path.dirname(live)), [name]
+        return os.path.abspath(args.config_dir or os.path.dirname(live)), [check_lineage(name)]
     return config_dir, store.lineages(jobs.home(config_dir))
 
 
@@ -98,12 +99,16 @@ def show(host: Host, job: Job, notes: Sequence[str] = ()) -> int:
 
     found = preview.make(host, job)
     if found is None:
-        print("\n".join(["Nothing to do.", *notes]))
+        print("\n".join(["Nothing to do.", *map(shown, notes)]))
         return 0
     sys.stdout.flush()
-    sys.stdout.buffer.write(preview.diff(found))
-    sys.stdout.buffer.flush()
-    print("\n".join([preview.text(found), *notes]))
+    if sys.stdout.isatty():
+        print(preview.diff(found).decode("utf-8", "surrogateescape"), end="")
+    else:
+        # For patch(1): the bytes as they are.
+        sys.stdout.buffer.write(preview.diff(found))
+        sys.stdout.buffer.flush()
+    print("\n".join([preview.text(found), *map(shown, notes)]))
     return 2 if found.changes else 0
 
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from certbot_dovecot import progress
+from certbot_dovecot.certificates.names import shown
 from certbot_dovecot.cli import common, screen
 
 if TYPE_CHECKING:
@@ -59,10 +60,7 @@ def run(args: argparse.Namespace) -> int:
             print(line, file=sys.stderr)
     else:
         paragraphs = [paragraph(same) for same in alike(found.findings)]
-        text = "\n\n".join([*paragraphs, "\n".join(summary(found))])
-        # Names of CAs and files may have letters that this terminal has not.
-        encoding = sys.stdout.encoding or "utf-8"
-        print(text.encode(encoding, "backslashreplace").decode(encoding))
+        screen.put("\n\n".join([*paragraphs, "\n".join(map(shown, summary(found)))]))
     return 4 if found.findings else 0
 
 
@@ -90,7 +88,8 @@ def paragraph(same: Sequence[Finding]) -> str:
     head = screen.painted(word.upper(), word.upper())
     lineages, places = ([*dict.fromkeys(filter(None, all_of))] for all_of in zip(*((one.lineage, one.where) for one in same)))
     about, where = _few(lineages), _few(places)
-    return f"{head}  {finding.check}: {about and f'{about}: '}{finding.what}{where and f' ({where})'}\n    {finding.todo}."
+    told = shown(f"{about and f'{about}: '}{finding.what}{where and f' ({where})'}")
+    return f"{head}  {finding.check}: {told}\n    {shown(finding.todo)}."
 
 
 def _few(names: Sequence[str]) -> str:

@@ -31,6 +31,7 @@ def run(args: argparse.Namespace) -> int:
     """Do it; returns the exit code."""
     from certbot_dovecot import commands, jobs
     from certbot_dovecot.bundle import Source
+    from certbot_dovecot.certificates.names import checked
     from certbot_dovecot.transaction import NoCheckpoint
 
     if bool(args.lineage) == bool(args.cert) or bool(args.cert) != bool(args.key) or (args.chain and not args.cert):
@@ -41,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
         job = jobs.of_lineage(config_dir, jobs.existing(config_dir, args.lineage), chosen, explicit=True)
     else:
         source = Source(os.path.abspath(args.key), os.path.abspath(args.cert), args.chain and os.path.abspath(args.chain))
-        names = args.names.split(",") if args.names else jobs.names_in(source)
+        names = checked(map(str.strip, args.names.split(",")), "--names") if args.names else jobs.names_in(source)
         job = jobs.of_files(source, names, jobs.options(config_dir, jobs.external_name(names), common.said(args)))
     host = jobs.host(config_dir, job.options, commands.run, NoCheckpoint())
     return common.show(host, job)

@@ -46,12 +46,12 @@ def run(args: argparse.Namespace) -> int:
     except Problem as problem:
         if not args.nagios:
             raise
-        print(f"CERTBOT-DOVECOT UNKNOWN - {' '.join(str(problem).split()).replace('|', '/')}")
+        print(show.nagios_line(health.Grade.UNKNOWN, str(problem)))
         return int(health.Grade.UNKNOWN)
     seen = replace(seen, warning=args.warning, critical=args.critical)
     found = health.findings(seen)
     if args.prometheus:
-        files.write(args.prometheus, show.prometheus(seen, found).encode())
+        files.write_over(args.prometheus, show.prometheus(seen, found).encode())
         return 0
     if args.nagios:
         print(show.nagios(seen, found))
@@ -59,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print(show.as_json(seen, found))
     else:
-        print(show.table(seen, found, lambda grade, text: screen.painted(grade.name, text)))
+        screen.put(show.table(seen, found, lambda grade, text: screen.painted(grade.name, text)))
     return 4 if found else 0
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from shlex import quote
 
 from certbot_dovecot import progress
 from certbot_dovecot.cli import common
@@ -39,5 +40,5 @@ def run(args: argparse.Namespace) -> int:
     if done.paths:
         print(f"{args.name} is not installed any more; its keys and certificates stay in {done.kept}.")
         if lineages.load(way.config_dir, args.name) is not None:
-            print(f"certbot still renews it. To end that: certbot delete --cert-name {args.name}")
+            print(f"certbot still renews it. To end that: certbot delete --cert-name {quote(args.name)}")
     return 0

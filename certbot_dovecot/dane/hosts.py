@@ -15,14 +15,14 @@ the old key on any doubt (rule R4).
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Callable, Optional
 
+from certbot_dovecot.certificates.names import is_host_name
+
 #: Names that no public resolver knows (RFC 6761, RFC 6762, RFC 8375, RFC 9476): others cannot reach a host by them.
 _PRIVATE = ("localhost", "localdomain", "local", "internal", "invalid", "alt", "home.arpa")
-_NAME = re.compile(r"(?=.{1,253}$)([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ def is_public(name: str) -> bool:
     """Whether others can look ``name`` up in the DNS: a host name of two labels or more, in no private zone."""
     name = name.lower()
     private = any(name == zone or name.endswith(f".{zone}") for zone in _PRIVATE)
-    return _NAME.fullmatch(name) is not None and not private
+    return is_host_name(name, wildcard=False) and "." in name and not private
 
 
 def others(

@@ -17,6 +17,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
+from shlex import quote
 from typing import Optional
 
 from certbot_dovecot import files
@@ -243,7 +244,7 @@ def credentials(path: str) -> Credentials:
 
     data = files.read(path)
     if os.stat(path).st_mode & 0o007:
-        raise _wrong(path, "everybody may read the TSIG key in this file", f"chmod 600 {path}")
+        raise _wrong(path, "everybody may read the TSIG key in this file", f"chmod 600 {quote(path)}")
     try:
         conf = ConfigObj(data.decode().splitlines(), interpolation=False, list_values=False)
     except (ConfigObjError, UnicodeDecodeError) as exc:

@@ -5,15 +5,17 @@ chain.  A record is made for an owner name ``_port._tcp.host`` only if the endpo
 (rules D13, R5); the key that comes *next* gets a record only beside a served one (rule D2), marked as such.
 
 A host name is every DNS name of the certificate but the wildcards, for which the zone file has a comment: which hosts hide
-behind ``*.example.org`` is the admin's knowledge.  Pure functions; nothing here fails or does I/O.
+behind ``*.example.org`` is the admin's knowledge.  What is no host name gets no record (rule R12).
+Pure functions; nothing here fails or does I/O.
 """
 
 from __future__ import annotations
 
-import ipaddress
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+
+from certbot_dovecot.certificates.names import is_host_name, shown
 
 #: Seconds.  How long caches may hold a record that is wrong: an hour at most (rule D10).
 TTL = 3600
@@ -71,7 +73,8 @@ def patterns(names: Iterable[str], served: Mapping[int, Sequence[str]], followin
 
     They are no records of the DNS: each host behind the wildcard needs its own.
     """
-    wild = {name: f"host{number}.invalid" for number, name in enumerate(sorted(n for n in set(names) if n.startswith("*.")))}
+    wildcards = sorted(name for name in set(names) if name.startswith("*.") and is_host_name(name))
+    wild = {name: f"host{number}.invalid" for number, name in enumerate(wildcards)}
     found = []
     for name, stand_in in wild.items():
         for record in records([stand_in], served, following):
@@ -85,10 +88,10 @@ def zone(lineage: str, made: Sequence[Record], names: Iterable[str], behind: Seq
     :param behind: what :func:`patterns` has for the wildcards; shown as comments.
     """
     lines = [
-        f"; TLSA records of the certificate {lineage}, written by certbot-dovecot.",
+        f"; TLSA records of the certificate {shown(lineage)}, written by certbot-dovecot.",
         "; Publish them only in a zone that is signed with DNSSEC.",
     ]
-    wildcards = sorted(name for name in set(names) if name.startswith("*."))
+    wildcards = sorted(name for name in set(names) if name.startswith("*.") and is_host_name(name))
     if wildcards and behind:
         some = " and ".join(wildcards)
         lines.append(f"; Each host behind {some} needs these records, with its own name in the place of the *:")
@@ -119,9 +122,5 @@ def as_json(lineage: str, made: Sequence[Record]) -> bytes:
 
 
 def is_host(name: str) -> bool:
-    """Whether ``name`` is one host's DNS name: no wildcard, no address."""
-    try:
-        ipaddress.ip_address(name)
-    except ValueError:
-        return not name.startswith("*.")
-    return False
+    """Whether ``name`` is one host's DNS name: no wildcard, no address; a dot may be at its end."""
+    return is_host_name(name[:-1] if name.endswith(".") else name, wildcard=False)

@@ -116,7 +116,7 @@ def hosts_of(way: Way, chosen: Options, names: Sequence[str], more: Iterable[str
     unknown = ""
     candidates = {name for server in servers for name in server.names()} | own
     for wildcard in (name for name in names if name.startswith("*.")):
-        fitting = {name for name in candidates | named if name_matches(wildcard, name)}
+        fitting = {name for name in candidates | named if name_matches(wildcard, name) and tlsa.is_host(name)}
         named |= fitting
         unknown = unknown or ("" if fitting else wildcard)
     lookup = way.look_up(chosen, sorted({*named, *own, *more}), domains)

@@ -6,8 +6,10 @@ Pure.  Every byte that a change does not mean stays as it is: comments, spacing,
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 
+from certbot_dovecot.certificates.names import is_word, shown
 from certbot_dovecot.problems import ConfProblem
 from certbot_dovecot.servers.dovecot_conf import OBSOLETE, Assignment, Dialect, Tree
 
@@ -32,7 +34,7 @@ def set_value(tree: Tree, assignment: Assignment, path: str) -> Change:
     if assignment.span is None:
         raise _tangled(assignment)
     mark = "" if assignment.key in OBSOLETE else tree.dialect.mark
-    return (*assignment.span, os.fsencode(f"{mark}{path}"))
+    return (*assignment.span, os.fsencode(f"{mark}{checked(path)}"))
 
 
 def set_lines(tree: Tree, assignment: Assignment, values: Mapping[str, str]) -> Change:
@@ -52,8 +54,27 @@ def set_lines(tree: Tree, assignment: Assignment, values: Mapping[str, str]) -> 
 
 
 def assign(dialect: Dialect, setting: str, path: str) -> bytes:
-    """The line, without its end, that makes ``setting`` name the file ``path``; an empty path clears it."""
-    return os.fsencode(f"{setting} = {dialect.mark if path else ''}{path}".rstrip())
+    """The line, without its end, that makes ``setting`` name the file ``path``; an empty path clears it.
+
+    :raises ConfProblem: Dovecot would read another path, or more than a path.
+    """
+    return os.fsencode(f"{setting} = {dialect.mark if path else ''}{checked(path)}".rstrip())
+
+
+def open_block(names: str) -> bytes:
+    """The line that opens a ``local_name`` block.
+
+    :param names: one, or several with blanks between them.
+    :raises ConfProblem: one of them would be read as something else.
+    """
+    wrong = next((name for name in names.split(" ") if not is_word(name)), None)
+    if wrong is not None:
+        raise ConfProblem(
+            f"a configuration of Dovecot cannot have a local_name block for {wrong}: it is not a host name",
+            left="Nothing was changed",
+            todo="Get a certificate for host names alone",
+        )
+    return f'local_name "{names}" {{'.encode() if " " in names else f"local_name {names} {{".encode()
 
 
 def insert(tree: Tree, path: str, at: int, lines: list[bytes]) -> Change:
@@ -65,6 +86,18 @@ def insert(tree: Tree, path: str, at: int, lines: list[bytes]) -> Change:
     if at == len(data) and tree.unfinished:
         before += end
     return (at, at, before + b"".join(line + end for line in lines))
+
+
+def checked(path: str) -> str:
+    """A path that Dovecot reads as it is: a ``#`` begins a comment, a backslash at the end goes on, quotes hide both."""
+    if re.search(r"[#\"'\\]|^\s|\s$", path) or shown(path) != path:
+        raise ConfProblem(
+            f"a configuration of Dovecot cannot name the file {path}: a #, a quote, a backslash, a control character or a "
+            "blank at its end has a meaning there",
+            left="Nothing was changed",
+            todo="Give --dovecot-store a directory without these",
+        )
+    return path
 
 
 def _tangled(assignment: Assignment) -> ConfProblem:

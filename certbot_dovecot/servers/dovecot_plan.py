@@ -268,10 +268,10 @@ def _block(tree: Tree, names: Sequence[str], cert: str, key: str) -> list[bytes]
     inner = [edit.assign(dialect, dialect.cert, cert), edit.assign(dialect, dialect.key, key)]
     if tree.effective(dialect.alt_cert) is not None:
         inner += [edit.assign(dialect, dialect.alt_cert, ""), edit.assign(dialect, dialect.alt_key, "")]
-    arguments = [f'"{" ".join(names)}"'] if dialect.names and len(names) > 1 else list(names)
+    arguments = [" ".join(names)] if dialect.names else names
     lines: list[bytes] = []
     for argument in arguments:
-        lines += [os.fsencode(f"local_name {argument} {{"), *(b"  " + line for line in inner), b"}"]
+        lines += [edit.open_block(argument), *(b"  " + line for line in inner), b"}"]
     return lines
 
 
@@ -284,7 +284,7 @@ def _include(draft: Draft, main: str, names: Iterable[str]) -> None:
             path, at = block.path, block.start
     root = os.path.dirname(main)
     text = SNI_FILE if os.path.dirname(path) == root else os.path.join(root, SNI_FILE)
-    draft.add(path, edit.insert(tree, path, at, [os.fsencode(f"!include_try {text}")]))
+    draft.add(path, edit.insert(tree, path, at, [os.fsencode(f"!include_try {edit.checked(text)}")]))
 
 
 def _first_match(tree: Tree, names: Iterable[str]) -> Optional[Block]:

@@ -15,6 +15,7 @@ import re
 from collections.abc import Iterator
 
 from certbot_dovecot import files
+from certbot_dovecot.certificates.names import is_host_name
 from certbot_dovecot.commands import Command, Runner
 from certbot_dovecot.problems import Problem
 from certbot_dovecot.servers.contract import MailDomains
@@ -24,7 +25,6 @@ PARAMETERS = ("mydestination", "virtual_alias_domains", "virtual_mailbox_domains
 _INDEXED = ("btree", "cdb", "dbm", "hash", "lmdb", "sdbm")
 _TEXT = ("texthash",)
 _SEPARATORS = re.compile(r"[\s,]+")
-_DOMAIN = re.compile(r"(?=.{1,253}$)([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 
 
 def listed(values: bytes, root: str, run: Runner) -> MailDomains:
@@ -89,4 +89,4 @@ def _lines(path: str) -> Iterator[str]:
 
 def _is_domain(name: str) -> bool:
     """Whether a key of a table is a domain: tables have addresses and parts of addresses, too."""
-    return _DOMAIN.fullmatch(name) is not None
+    return is_host_name(name, wildcard=False) and "." in name

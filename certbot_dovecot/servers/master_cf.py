@@ -145,7 +145,7 @@ def set_options(data: bytes, entries: Iterable[Entry], values: Mapping[int, Mapp
 
     :param entries: those of ``data``.
     :param values: number of the first line of an entry, to option names and values.
-    :raises ConfProblem: an entry to be edited has options that its daemon dies of.
+    :raises ConfProblem: an entry to be edited has options that its daemon dies of, or a value would not be one argument.
     """
     changes: list[tuple[int, int, bytes]] = []
     for entry in entries:
@@ -154,6 +154,15 @@ def set_options(data: bytes, entries: Iterable[Entry], values: Mapping[int, Mapp
             continue
         if entry.wrong:
             raise ConfProblem(entry.wrong, where=f"{path}:{entry.line}", left="Nothing was changed", todo="Mend it first")
+        for name, value in wanted.items():
+            # Tables may have a parameter in their names, a path has none.
+            if re.search(r"[\s\x00-\x1f\x7f]", value) or (value.startswith("/") and re.search("[${}]", value)):
+                raise ConfProblem(
+                    f"{name} cannot have the value {value}: a blank, a dollar, a brace or a control character has a meaning there",
+                    where=f"{path}:{entry.line}",
+                    left="Nothing was changed",
+                    todo="Give --dovecot-store a directory without these",
+                )
         added = b""
         for name, value in wanted.items():
             found = [option for option in entry.options if option.name == name]

@@ -407,7 +407,7 @@ def _flock(path: str) -> int:
     deadline = time.monotonic() + files.LOCK_PATIENCE
     while True:
         try:
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
         except OSError as exc:
             raise files.problem(path, exc, "Postfix's lock file cannot be made") from exc
         try:

@@ -19,7 +19,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
-import ipaddress
 import queue
 import socket
 import ssl
@@ -29,6 +28,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Callable, Optional, TypeVar
 
+from certbot_dovecot.certificates.names import is_host_name
 from certbot_dovecot.servers.contract import Endpoint
 
 _Asked = TypeVar("_Asked")
@@ -110,9 +110,9 @@ class _HandshakeFailed(_Refused):
 def sni_for(names: Iterable[str]) -> Optional[str]:
     """The host name to ask for, of a certificate's names: the first exact one, else a host under the first wildcard.
 
-    :returns: None if there are only addresses, which SNI cannot carry (RFC 6066 section 3).
+    :returns: None if there are only addresses, which SNI cannot carry (RFC 6066 section 3), and what is no host name.
     """
-    hosts = [name for name in names if not _is_address(name)]
+    hosts = [name for name in names if is_host_name(name)]
     exact = [name for name in hosts if not name.startswith("*.")]
     if exact:
         return exact[0]
@@ -423,13 +423,5 @@ def is_own(address: str) -> bool:
         with socket.socket(family, socket.SOCK_DGRAM) as one:
             one.bind((address, 0))
     except (OSError, ValueError):
-        return False
-    return True
-
-
-def _is_address(name: str) -> bool:
-    try:
-        ipaddress.ip_address(name)
-    except ValueError:
         return False
     return True

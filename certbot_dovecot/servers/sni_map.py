@@ -14,10 +14,12 @@ Lines that are not of this form are left out: the file is ours, and is written a
 
 from __future__ import annotations
 
-import ipaddress
+import re
 from collections.abc import Iterable, Mapping
 from typing import Optional
 
+from certbot_dovecot.certificates.names import is_address, is_word, shown
+from certbot_dovecot.problems import ConfProblem
 from certbot_dovecot.servers.contract import Pair
 
 #: The file, in Postfix's configuration directory.
@@ -31,16 +33,38 @@ def parse(data: Optional[bytes]) -> dict[str, Pair]:
     found: dict[str, Pair] = {}
     for line in (data or b"").decode("utf-8", "surrogateescape").splitlines():
         fields = line.split()
-        if len(fields) == 3 and not line.startswith("#"):
+        if len(fields) == 3 and _is_key(fields[0]):
             # texthash: the last line of a name counts.
             found[fields[0].lower()] = Pair(cert=fields[2], key=fields[1])
     return found
 
 
 def dump(table: Mapping[str, Pair]) -> bytes:
-    """The bytes of a table."""
+    """The bytes of a table.
+
+    :raises ConfProblem: a name or a path would be read as something else: at a blank or a comma another one begins.
+    """
+    for name, pair in table.items():
+        path = next((path for path in (pair.key, pair.cert) if re.search(r"[\s,]", path) or shown(path) != path), None)
+        if path is not None:
+            raise ConfProblem(
+                f"a table of Postfix cannot name the file {path}: there is a blank, a comma or a control character in it",
+                left="Nothing was changed",
+                todo="Give --dovecot-store a directory without these",
+            )
+        if not _is_key(name):
+            raise ConfProblem(
+                f"a table of Postfix cannot have an entry for {name}: it is not a host name",
+                left="Nothing was changed",
+                todo="Get a certificate for host names alone",
+            )
     lines = [f"{name} {pair.key} {pair.cert}\n" for name, pair in table.items()]
     return (_HEAD + "".join(lines)).encode("utf-8", "surrogateescape")
+
+
+def _is_key(name: str) -> bool:
+    """Whether ``name`` is read as it is: a colon is a name's nowhere, and postmap warns of it."""
+    return is_word(name) and ":" not in name
 
 
 def find(table: Mapping[str, Pair], name: Optional[str]) -> Optional[Pair]:
@@ -61,8 +85,6 @@ def keys(names: Iterable[str]) -> list[str]:
     """
     made = []
     for name in names:
-        try:
-            ipaddress.ip_address(name)
-        except ValueError:
+        if not is_address(name):
             made.append(name.lower()[1:] if name.startswith("*.") else name.lower())
     return list(dict.fromkeys(made))

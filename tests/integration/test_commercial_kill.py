@@ -14,11 +14,11 @@ from tests.integration.test_kill import Saved, matching_pairs_are_named
 def killed(host, tmp_path, *command):
     """Run it again and again, killed at each rename: what each write to a file ends in."""
     saved, trace = Saved(host, tmp_path), tmp_path / "trace"
-    host.run("strace", "-qq", "-o", str(trace), "-e", "trace=rename", "certbot-dovecot", *command)
-    renames = trace.read_text().count("rename(")
+    host.run("strace", "-qq", "-o", str(trace), "-e", "trace=renameat", "certbot-dovecot", *command)
+    renames = trace.read_text().count("renameat(")
     for number in range(1, renames + 1):
         saved.restore()
-        inject = ("-e", f"inject=rename:signal=SIGKILL:when={number}")
+        inject = ("-e", f"inject=renameat:signal=SIGKILL:when={number}")
         result = host.run("strace", "-qq", "-o", os.devnull, *inject, "certbot-dovecot", *command, check=False)
         assert result.code in (-9, 137)
         yield number

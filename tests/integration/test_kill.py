@@ -28,7 +28,7 @@ from tests.integration import view
 from tests.integration.test_install import INSTALL, NAME, STORE
 
 #: What makes a change, or starts a command.  Before an fsync the disk is as it is before the call of these that comes next.
-CALLS = ("rename", "renameat", "unlink", "unlinkat", "mkdir", "rmdir", "vfork", "clone", "clone3")
+CALLS = ("rename", "renameat", "unlink", "unlinkat", "mkdir", "mkdirat", "rmdir", "vfork", "clone", "clone3")
 TREES = ("/etc/dovecot", "/etc/postfix", "/etc/letsencrypt", "/var/lib/letsencrypt")
 SHARDS = 4
 #: New, and the certificates of 90 days from the CA, whose clock is right, are not due yet.

@@ -42,7 +42,11 @@ NAME_SERVERS = {
 SHELLS = {
     "zsh": "zsh",
 }
-_ALL = {**NEEDED, **NAME_SERVERS, **SHELLS}
+#: Likewise: programs that read what we write, and say what they make of it.
+READERS = {
+    "prometheus": "promtool",
+}
+_ALL = {**NEEDED, **NAME_SERVERS, **SHELLS, **READERS}
 _POLICY = "/usr/sbin/policy-rc.d"
 
 

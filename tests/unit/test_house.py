@@ -18,7 +18,8 @@ from certbot_dovecot.servers.postfix import Postfix
 
 ROOT = pathlib.Path(certbot_dovecot.__file__).parent
 FLOORS = [
-    {"problems", "commands", "files", "bundle", "servers", "dane", "mailed", "request", "progress"},
+    {"problems", "commands", "files", "bundle", "servers", "dane", "mailed", "request", "progress", "certificates",
+     "directories"},
     {"rotation", "store", "state", "transaction", "lineages", "plan", "glance", "ledger", "pairs", "seen", "health",
      "former", "checks"},
     {"reconcile", "summary", "hook", "jobs", "orphans", "records", "preview", "watch", "publishing", "handover", "standby",

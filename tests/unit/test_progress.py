@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import sys
 import time
 
@@ -22,8 +23,16 @@ def terminal(monkeypatch):
     with os.fdopen(slave, "w") as stream, monkeypatch.context() as patched:
         patched.setattr(sys, "stderr", stream)
         patched.setattr(sys, "stdout", stream)
-        yield lambda: os.read(master, 65536).decode()
+        yield lambda: _sent(master)
     os.close(master)
+
+
+def _sent(master):
+    """What was sent to a terminal; it may come in pieces."""
+    data = os.read(master, 65536)
+    while select.select([master], [], [], 0.1)[0]:
+        data += os.read(master, 65536)
+    return data.decode()
 
 
 def test_a_line_that_goes_away(monkeypatch):
