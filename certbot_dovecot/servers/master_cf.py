@@ -158,7 +158,8 @@ def set_options(data: bytes, entries: Iterable[Entry], values: Mapping[int, Mapp
             # Tables may have a parameter in their names, a path has none.
             if re.search(r"[\s\x00-\x1f\x7f]", value) or (value.startswith("/") and re.search("[${}]", value)):
                 raise ConfProblem(
-                    f"{name} cannot have the value {value}: a blank, a dollar, a brace or a control character has a meaning there",
+                    f"{name} cannot have the value {value}: a blank, a dollar, a brace or a control character has a "
+                    "meaning there",
                     where=f"{path}:{entry.line}",
                     left="Nothing was changed",
                     todo="Give --dovecot-store a directory without these",

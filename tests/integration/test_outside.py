@@ -74,7 +74,7 @@ def test_a_name_in_a_certificate_does_not_become_configuration(mailhost):
     options = mail(cert=evil.cert_pem, bundle=made.chain_pem)
     before, served = mailhost.snapshot(*TREES), view.leaves(mailhost)
     said = one_line(install(mailhost, *options, check=False))
-    assert said.startswith("certbot-dovecot: /etc/letsencrypt/from-the-ca/cert: the name 'x.test\" {\\n  ssl_cert = </etc/ssl/x\\n}")
+    assert said.startswith("certbot-dovecot: /etc/letsencrypt/from-the-ca/cert: the name 'x.test\" {\\n  ssl_cert = <")
     assert "in the certificate is neither a host name nor an IP address. Nothing was changed. Nothing of it may reach" in said
     # The plugin's own way, and a preview.
     own = hostile.leaf(AUTHORITY, ["ok.test", f"{hostile.ATTACK}\x1b[2J"])
@@ -202,8 +202,8 @@ def test_postfix_reads_these_names_and_paths_and_nothing_else(mailhost):
     with open("/etc/postfix/master.cf", "wb") as file:
         file.write(data)
     out = judge("postconf", "-P")
-    said = dict(line.split(" = ", 1) for line in out.split("\n") if line.startswith("1") and "/inet/" in line.split(" = ", 1)[0])
-    assert {name: value for name, value in said.items() if name.startswith("10")} == wanted
+    said = dict(line.split(" = ", 1) for line in out.split("\n") if line.startswith("10"))
+    assert said == wanted
 
 
 def test_a_zone_has_the_records_of_these_names_and_nothing_else(mailhost):
