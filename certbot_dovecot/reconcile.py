@@ -304,7 +304,8 @@ class Deployment:
         """Write ``tlsa.zone`` and ``tlsa.json`` for the endpoints that were seen serving the key (rules D13, R5)."""
         decided = self.plan
         keys = {answer.endpoint: decided.bundle.spki for answer in answers if answer.digest == decided.bundle.leaf}
-        served = [one for target in decided.targets for one in self._views[target.server.name].served]
+        views = [self._views[target.server.name] for target in decided.targets]
+        served = [one for view in views for one in (*view.served, *view.unasked)]
         records = tlsa.records(decided.bundle.names, seen.ports(served, keys), decided.job.following)
         store.file_tlsa(decided.place, decided.job.lineage, records, decided.bundle.names)
         return records

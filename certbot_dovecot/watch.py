@@ -30,7 +30,7 @@ from certbot_dovecot.ledger import Ledger
 from certbot_dovecot.pairs import Pair
 from certbot_dovecot.problems import ConfProblem
 from certbot_dovecot.servers import discovery, probe
-from certbot_dovecot.servers.contract import Served
+from certbot_dovecot.servers.contract import View
 from certbot_dovecot.servers.dovecot_view import name_matches
 from certbot_dovecot.state import Options
 from certbot_dovecot.transaction import Checkpoint
@@ -225,8 +225,8 @@ def named(way: Way, pair: Pair, name: str) -> bool:
     :raises Problem: a server's configuration cannot be read.
     """
     place = store.folder(way.home, pair.options.store, name)
-    seen = _configured(way, pair.options, sorted(pair.serving.lineage.names()))
-    return any(one.pair and place.owns(one.pair.cert) for one in seen)
+    views = _configured(way, pair.options, sorted(pair.serving.lineage.names()))
+    return any(one.pair and place.owns(one.pair.cert) for view in views for one in (*view.served, *view.unasked))
 
 
 def write_down(way: Way, pair: Pair, change: Callable[[Ledger], Ledger]) -> Pair:
@@ -275,14 +275,14 @@ def _ports(way: Way, pair: Pair, names: Sequence[str]) -> list[int]:
     """The ports whose configuration names the files of one of the two."""
     members = [member.lineage.name for member in (pair.serving, pair.standby) if member]
     folders = [store.folder(way.home, pair.options.store, name) for name in members]
-    seen = _configured(way, pair.options, names)
+    seen = [one for view in _configured(way, pair.options, names) for one in view.served]
     return sorted({one.endpoint.port for one in seen if one.pair and any(place.owns(one.pair.cert) for place in folders)})
 
 
-def _configured(way: Way, chosen: Options, names: Sequence[str]) -> list[Served]:
-    """Every endpoint, and what its configuration names for clients that ask for ``names``."""
+def _configured(way: Way, chosen: Options, names: Sequence[str]) -> list[View]:
+    """A look at every server, for clients that ask for ``names``."""
     found = discovery.find(chosen.server_root, chosen.postfix_root, chosen.postfix_services, way.run)
-    return [one for server in found.servers for one in server.look(probe.sni_for(names)).served]
+    return [server.look(probe.sni_for(names)) for server in found.servers]
 
 
 def hosts_of(way: Way, chosen: Options, names: Sequence[str]) -> tuple[list[str], str]:

@@ -79,7 +79,14 @@ class Dovecot:
         """One ``doveconf`` call, or none if nothing has changed since the last."""
         known = self._look()
         effective = known.effective
-        return View(effective.served(sni), known.signature, effective.every_pair, effective.notes, effective.by_name)
+        return View(
+            served=effective.served(sni),
+            signature=known.signature,
+            pairs=effective.every_pair,
+            notes=effective.notes,
+            by_name=effective.by_name,
+            unasked=effective.served_unasked(sni),
+        )
 
     def names(self) -> tuple[str, ...]:
         """The fully qualified names of local_name scopes."""

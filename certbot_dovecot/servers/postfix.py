@@ -265,8 +265,9 @@ class Postfix:
             names, differ = self._everyone(service, chosen, entries, main)
             notes += differ
             everyone += [postfix_services.named(part, main) for part in service.running]
+            proxy = postfix_services.proxy(entry, main)
             for address in self._addresses(entry, main):
-                served.append((Endpoint("Postfix", protocol, address, entry.port or 0, implicit), names))
+                served.append((Endpoint("Postfix", protocol, address, entry.port or 0, implicit, proxy), names))
         notes += self._absent(bool(served or notes), listening)
         for line in master_cf.orphans(data):
             notes.append(f"Postfix: {self.master}:{line} belongs to the service above the commented-out one; was that meant?")
