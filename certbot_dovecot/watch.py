@@ -203,13 +203,18 @@ def places(way: Way, seen: Look) -> tuple[Place, ...]:
     names, following = sorted(pair.serving.lineage.names()), pair.following()
     configured, answers = records.ask(chosen, names, way.run)
     known = {key.sha256: key for key in (*pair.retired(), pair.serving.key(), following) if key}
+    unasked = {one.endpoint.port for one in configured} - {answer.endpoint.port for answer in answers}
     dark = {answer.endpoint.port for answer in answers if answer.leaf is None}
+    # Port 25 is told only by all of its endpoints.
+    asked = {answer.endpoint for answer in answers}
+    dark |= {one.endpoint.port for one in configured if one.endpoint.port == 25 and one.endpoint not in asked}
     by_port = records.served(configured, answers, known.keys())
     served: dict[str, Optional[list[Key]]] = {
         owner: None if port in dark else [known[spki] for spki in by_port.get(port, ())] for owner, port in seen.ports.items()
     }
-    # What we put there goes, for none of our ports is there any more.
-    served.update({owner.name: [] for owner in seen.survey.owners if owner.name not in served and pair.ledger.at(owner.name)})
+    # What we put there goes, for none of our ports is there any more; what nobody can see stays.
+    left = [one for one in seen.survey.owners if one.name not in served and one.port not in unasked]
+    served.update({owner.name: [] for owner in left if pair.ledger.at(owner.name)})
     name = pair.serving.lineage.name
     place = store.folder(way.home, chosen.store, name)
     if not dark:

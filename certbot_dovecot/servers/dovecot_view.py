@@ -12,8 +12,9 @@ import ipaddress
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Optional
+from typing import Callable, Optional
 
+from certbot_dovecot.servers import addresses
 from certbot_dovecot.servers.contract import Endpoint, Pair, Served
 from certbot_dovecot.servers.dovecot_conf import FILTERS, Assignment, Dialect, Scope
 
@@ -40,7 +41,7 @@ class Effective:
     :param names: what ``local_name`` scopes say, lower case.
     :param notes: what the admin should know, full sentences.
     :param memory_limit: ``vsz_limit`` of the config process, bytes.
-    :param unasked: endpoints with TLS that refuse this host, sorted likewise.
+    :param unasked: endpoints with TLS that cannot be asked from this host, sorted likewise.
     """
 
     dialect: Dialect
@@ -57,7 +58,7 @@ class Effective:
         return self._served(self.endpoints, sni)
 
     def served_unasked(self, sni: Optional[str]) -> tuple[Served, ...]:
-        """The same of those that refuse this host."""
+        """The same of those that cannot be asked from this host."""
         return self._served(self.unasked, sni)
 
     def _served(self, endpoints: Sequence[Endpoint], sni: Optional[str]) -> tuple[Served, ...]:
@@ -125,10 +126,13 @@ def name_matches(pattern: str, name: str) -> bool:
     return len(want) == len(have) and all(a in (b, "*") for a, b in zip(want, have))
 
 
-def effective(dump: Sequence[Assignment], dialect: Dialect, ipv6: bool) -> Effective:
+def effective(
+    dump: Sequence[Assignment], dialect: Dialect, ipv6: bool, here: Callable[[str], bool] = lambda address: True
+) -> Effective:
     """Read the assignments of a dump: ``doveconf -a`` of 2.3, ``-n`` of 2.4.
 
     :param ipv6: whether this host has IPv6.
+    :param here: whether an address is one of this host's.
     """
     settings = {**_FILES, **{a.setting: a.value for a in dump if not a.scope}}
     notes = []
@@ -137,7 +141,7 @@ def effective(dump: Sequence[Assignment], dialect: Dialect, ipv6: bool) -> Effec
     services, listeners = _services(dump, dialect)
     protocols = _protocols(dump, settings)
     endpoints: set[Endpoint] = set()
-    unasked: set[Endpoint] = set()
+    unasked: dict[Endpoint, str] = {}
     for (service, _), listener in listeners.items():
         protocol = services.get(service, "")
         port = listener.get("port", "0")
@@ -147,8 +151,13 @@ def effective(dump: Sequence[Assignment], dialect: Dialect, ipv6: bool) -> Effec
         listen = listener.get("address") or listener.get("listen") or settings["listen"] or _FILES["listen"]
         for address in _addresses(listen, ipv6):
             one = Endpoint("Dovecot", protocol, address, int(port), listener.get("ssl") == "yes", proxy)
-            (unasked if proxy and not _trusts(settings, address) else endpoints).add(one)
-    notes += [_untrusted(one) for one in _sorted(unasked)]
+            if not here(address):
+                unasked[one] = addresses.elsewhere(one, address)
+            elif proxy and not _trusts(settings, address):
+                unasked[one] = _untrusted(one)
+            else:
+                endpoints.add(one)
+    notes += [unasked[one] for one in _sorted(unasked)]
     pairs = pairs_of(dump, dialect)
     scopes = dict.fromkeys(a.scope for a in dump)
     names = [name.lower() for scope in scopes for kind, argument in scope if kind == "local_name" for name in argument.split()]

@@ -1,6 +1,7 @@
-"""Listeners behind HAProxy: Dovecot's ``haproxy = yes``, Postfix's ``smtpd_upstream_proxy_protocol`` and postscreen's.
+"""Listeners that cannot be asked the ordinary way.
 
-They are asked with a PROXY header where the server takes one from this host, and else are not looked at, which is said.
+Behind HAProxy (Dovecot's ``haproxy = yes``, Postfix's ``smtpd_upstream_proxy_protocol`` and postscreen's) they are asked with a
+PROXY header where the server takes one from this host, and else are not looked at, which is said.
 """
 
 from __future__ import annotations
@@ -172,3 +173,34 @@ def test_a_proxy_that_is_switched_on_or_off_under_way(mailhost, wrong):
     mailhost.write(LOCAL, one.format(wrong))
     mailhost.certbot(*INSTALL)
     assert at(993, "imap", True, "haproxy" if wrong else "") == view.live_leaf(NAME)
+
+
+def test_a_floating_address_that_another_host_has_now(mailhost):
+    """Keepalived's standby: the servers listen on an address that comes later."""
+    address, bind = "10.99.0.1", "/proc/sys/net/ipv4/ip_nonlocal_bind"
+    with open(bind, "w") as file:
+        file.write("1")
+    try:
+        mailhost.write(LOCAL, f"listen = 127.0.0.1, {address}\n")
+        mailhost.append(MASTER, f"{address}:2465 inet n - y - - smtpd -o smtpd_tls_wrappermode=yes\n")
+        mailhost.restart("dovecot")
+        mailhost.restart("postfix")
+        result = mailhost.certbot(*INSTALL)
+        said = f"Postfix submission {address}:2465 (TLS) was not looked at: {address} is no address of this host now."
+        assert result.stdout.count(said) == 1
+        assert f"Dovecot imap {address}:993 (TLS) was not looked at" in result.stdout
+        assert mailhost.certbot("renew", "-q").stderr == ""
+        assert mailhost.certbot("renew", "-q", "--force-renewal").stderr == ""
+        assert "_2465._tcp" not in view.read(f"{STORE}/tlsa.zone").decode()
+        assert any(said in note for note in shown(mailhost)[1])
+        mailhost.run("ip", "address", "add", f"{address}/32", "dev", "lo")
+        endpoints, notes = shown(mailhost)
+        assert endpoints[993, address]["right"]
+        assert endpoints[2465, address]["right"]
+        assert notes == []
+        mailhost.certbot("renew", "-q", "--force-renewal")
+        assert "_2465._tcp" in view.read(f"{STORE}/tlsa.zone").decode()
+    finally:
+        mailhost.run("ip", "address", "del", f"{address}/32", "dev", "lo", check=False)
+        with open(bind, "w") as file:
+            file.write("0")

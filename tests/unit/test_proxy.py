@@ -1,4 +1,4 @@
-"""Endpoints behind a proxy: which are asked, and what is sent to them first."""
+"""Endpoints that cannot be asked the ordinary way: behind a proxy, or at an address that is not this host's."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from certbot_dovecot.servers import addresses as places
 from certbot_dovecot.servers import dovecot_conf, dovecot_view, master_cf, postfix_services, probe
 from certbot_dovecot.servers.contract import Endpoint
 from certbot_dovecot.servers.postfix_services import Main
@@ -89,10 +90,10 @@ ssl_key = </a.key
 """
 
 
-def effective(trusted, listen="*, ::"):  # noqa: F811
+def effective(trusted, listen="*, ::", here=lambda address: True):  # noqa: F811
     text = CONF.format(trusted=trusted, listen=listen).encode()
     tree = dovecot_conf.read("/x", lambda path: text, lambda pattern: None)
-    return dovecot_view.effective(tree.assignments, tree.dialect, True)
+    return dovecot_view.effective(tree.assignments, tree.dialect, True, here)
 
 
 addresses = st.ip_addresses().map(str).filter(lambda address: address not in ("0.0.0.0", "::"))
@@ -141,3 +142,21 @@ def test_who_is_not_trusted_asks_nothing(trusted):
 def test_what_a_service_of_postfix_wants(line, main, wanted):
     [entry] = master_cf.parse(line.encode() + b"\n", "master.cf")
     assert postfix_services.proxy(entry, Main(main, "", lambda name: "")) == wanted
+
+
+@pytest.mark.parametrize(
+    ("address", "here"),
+    [("127.0.0.1", True), ("127.0.0.2", True), ("::1", True), ("0.0.0.0", True), ("fe80::1%lo", True), ("mail.example", True),
+     ("192.0.2.1", False), ("2001:db8::1", False)],
+)  # fmt: skip
+def test_whether_an_address_is_here(address, here):
+    assert places.is_here(address) == here
+
+
+def test_an_address_that_is_not_here_is_noted_and_not_asked():
+    found = effective("", "127.0.0.1, 192.0.2.1", lambda address: address != "192.0.2.1")
+    assert [(one.address, one.port) for one in found.endpoints] == [("127.0.0.1", 993)]
+    assert {(one.address, one.port) for one in found.unasked} == {
+        ("127.0.0.1", 10993), ("192.0.2.1", 993), ("192.0.2.1", 10993),
+    }  # fmt: skip
+    assert sum("192.0.2.1 is no address of this host now" in note for note in found.notes) == 2
