@@ -22,12 +22,12 @@ from certbot.plugins import common
 from certbot_dovecot import commands, files, glance, handover, hook, jobs, lineages, orphans, reconcile, standby, watch
 from certbot_dovecot.bundle import Source
 from certbot_dovecot.certificates.names import is_host_name
+from certbot_dovecot.deploy.rollback import Rollback
 from certbot_dovecot.handover import Told
 from certbot_dovecot.plan import Job
 from certbot_dovecot.problems import FileProblem, Problem
 from certbot_dovecot.reconcile import Deployment
 from certbot_dovecot.servers import discovery
-from certbot_dovecot.servers.contract import IMailServer
 from certbot_dovecot.servers.discovery import Found
 from certbot_dovecot.state import Options
 from certbot_dovecot.transaction import NoCheckpoint
@@ -198,29 +198,30 @@ class Door:
         with _reverter():
             self.plugin.reverter.recovery_routine()
 
-    def roll_back(self, restore: Callable[[], None]) -> tuple[str, ...]:
+    def roll_back(self, restore: Callable[[], None], number: object = 1) -> Rollback:
         """Let certbot bring back files, under all locks.
 
         :param restore: does it.
-        :returns: names of the servers whose configuration changed.
+        :param number: how many checkpoints it uses up, as certbot says it.
+        :returns: what is to be proven by :meth:`~certbot_dovecot.deploy.rollback.Rollback.follow`.
+        :raises Problem: it failed; everything was put back, unless it says otherwise.
         """
+        servers = self.found().servers
+
+        def locked() -> None:
+            with ExitStack() as edits, _reverter():
+                for server in servers:
+                    edits.enter_context(server.edit_lock())
+                restore()
+
         with ExitStack() as locks:
             locks.enter_context(files.locked(f"{self.home}.lock"))
-            servers = self.found().servers
-            for server in servers:
-                locks.enter_context(server.edit_lock())
-            before = {server.name: reconcile.configuration(server) for server in servers}
             with _reverter():
-                restore()
-            reconcile.forget_open(self.home)
-            return tuple(name for name in before if before[name] != reconcile.configuration(_named(servers, name)))
-
-    def follow(self, names: Sequence[str]) -> None:
-        """Make servers serve what their configuration names now.
-
-        :raises Problem: one does not.
-        """
-        reconcile.follow([_named(self.found().servers, name) for name in names], self.options().probe_timeout)
+                backups = _Backups(self.config, number)
+            rollback = Rollback(servers, backups, self.options().probe_timeout)
+            rollback.locks = locks.pop_all()
+            rollback.restore(locked, lambda write: reconcile.forget_open(self.home, write))
+        return rollback
 
     def _begin(self, job: Job) -> Optional[Deployment]:
         checkpoint = _Checkpoint(self.plugin)
@@ -294,6 +295,49 @@ class _Checkpoint:
             shutil.rmtree(self._made, ignore_errors=True)
 
 
+class _Backups:
+    """The checkpoints that certbot's reverter is about to use up, and a copy of them.
+
+    :param number: how many, as certbot says it; what is no number is certbot's to refuse.
+    """
+
+    def __init__(self, config: Any, number: object) -> None:
+        self._directory = config.backup_dir
+        self._copies = os.path.join(config.work_dir, "dovecot-rollback")
+        # What a killed run left.
+        self.forget()
+        wanted = int(str(number)) if str(number).isdigit() else 0
+        self._names = sorted(os.listdir(self._directory))[-wanted:] if wanted else []
+        os.mkdir(self._copies, 0o700)
+        for name in self._names:
+            shutil.copytree(os.path.join(self._directory, name), os.path.join(self._copies, name))
+
+    def paths(self) -> Sequence[str]:
+        """The files that it will write or remove, absolute."""
+        lists = [os.path.join(self._copies, name, which) for name in self._names for which in ("FILEPATHS", "NEW_FILES")]
+        return [os.fsdecode(line) for one in lists for line in (files.read_if_there(one) or b"").splitlines()]
+
+    def put_back(self) -> Sequence[str]:
+        """Bring the checkpoints back; what could not be brought back, full sentences."""
+        failures = []
+        for name in self._names:
+            copy, place = os.path.join(self._copies, name), os.path.join(self._directory, name)
+            if not os.path.isdir(copy):
+                continue
+            try:
+                shutil.rmtree(place, ignore_errors=True)
+                os.rename(copy, place)
+            except OSError as exc:
+                failures.append(f"certbot's checkpoint {place} is gone ({exc.strerror}); its files are in {copy}.")
+        if not failures:
+            self.forget()
+        return failures
+
+    def forget(self) -> None:
+        """Drop the copies."""
+        shutil.rmtree(self._copies, ignore_errors=True)
+
+
 @contextmanager
 def _reverter() -> Iterator[None]:
     """What certbot's reverter and the file system say, as a problem."""
@@ -301,10 +345,6 @@ def _reverter() -> Iterator[None]:
         yield
     except (errors.Error, OSError) as exc:
         raise FileProblem(f"certbot's checkpoint directory: {exc}", todo="See that it can be written, then run again") from exc
-
-
-def _named(servers: Sequence[IMailServer], name: str) -> IMailServer:
-    return next(server for server in servers if server.name == name)
 
 
 def _absolute(path: str) -> str:

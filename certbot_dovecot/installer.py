@@ -32,10 +32,11 @@ from certbot import errors, interfaces
 from certbot.display import util as display_util
 from certbot.plugins import common
 
-from certbot_dovecot.problems import DeployProblem, Problem
+from certbot_dovecot.problems import Problem
 
 if TYPE_CHECKING:
     from certbot_dovecot.bundle import Source
+    from certbot_dovecot.deploy.rollback import Rollback
     from certbot_dovecot.door import Door, Start
     from certbot_dovecot.handover import Told
     from certbot_dovecot.reconcile import Deployment, Report
@@ -144,7 +145,7 @@ class Installer(common.Installer):
         self._problem: Optional[Problem] = None
         self._start: Optional[Start] = None
         self._went_back = False
-        self._rolled_back: tuple[str, ...] = ()
+        self._rolled_back: Optional[Rollback] = None
 
     def prepare(self) -> None:
         """Look at the host and decide about the key.
@@ -227,9 +228,9 @@ class Installer(common.Installer):
         :raises PluginError: with what failed, and what was restored.
         """
         with _translated():
-            if self._rolled_back:
-                servers, self._rolled_back = self._rolled_back, ()
-                self._door().follow(servers)
+            if self._rolled_back is not None:
+                rollback, self._rolled_back = self._rolled_back, None
+                rollback.follow()
             elif self._problem:
                 raise self._problem
             elif self._deployment:
@@ -280,7 +281,9 @@ class Installer(common.Installer):
             self._went_back = False
             return
         with _translated():
-            self._rolled_back = self._door().roll_back(lambda: super(Installer, self).rollback_checkpoints(rollback))
+            self._rolled_back = self._door().roll_back(
+                lambda: super(Installer, self).rollback_checkpoints(rollback), rollback
+            )
 
     def recovery_routine(self) -> None:
         """Put back what was written and not proven.
@@ -317,9 +320,9 @@ class Installer(common.Installer):
             return
         try:
             report = deployment.prove()
-        except DeployProblem as problem:
-            self._went_back = not problem.kept
-            raise
+        finally:
+            # Also after an interrupt: certbot then calls rollback_checkpoints, and our checkpoint is not there any more.
+            self._went_back = deployment.went_back
         lines = summary.text(report) if report.changed or deployment.plan.job.explicit else ""
         if lines:
             _notify(lines)

@@ -17,6 +17,7 @@ from typing import Callable, Optional
 from certbot_dovecot import bundle as bundles
 from certbot_dovecot import files, rotation, state, store
 from certbot_dovecot.bundle import Bundle, Source
+from certbot_dovecot.deploy import verify
 from certbot_dovecot.files import Edit, Signature
 from certbot_dovecot.problems import Problem
 from certbot_dovecot.servers import probe
@@ -24,9 +25,6 @@ from certbot_dovecot.servers.contract import Claim, Endpoint, IMailServer, Pair,
 from certbot_dovecot.servers.probe import Answer
 from certbot_dovecot.state import Options, State
 from certbot_dovecot.store import Folder
-
-#: Seconds for the look at what an endpoint serves before anything is changed.
-FIRST_LOOK = 3.0
 
 
 @dataclass(frozen=True)
@@ -272,7 +270,7 @@ def _decide(
         if prove and ask:
             running = server.running()
             endpoints = [served.endpoint for served in views[server.name].served]
-            seconds = min(FIRST_LOOK, job.options.probe_timeout)
+            seconds = min(verify.FIRST_LOOK, job.options.probe_timeout)
             before = probe.ask_all(endpoints, probe.sni_for(bundle.names), seconds) if running else ()
         if made.edits or store_edits or (was and server.name in was.reload) or _stale(before, views[server.name], pair, bundle):
             reload.add(server.name)

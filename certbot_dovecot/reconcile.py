@@ -29,14 +29,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Callable, Optional
 
-from certbot_dovecot import bundle as bundles
 from certbot_dovecot import files, former, glance, plan, progress, seen, state, store
 from certbot_dovecot.dane import tlsa
+from certbot_dovecot.deploy import verify
+from certbot_dovecot.deploy.verify import Verification
 from certbot_dovecot.files import Edit, Signature
 from certbot_dovecot.former import Former
 from certbot_dovecot.plan import Job, Plan, Target
 from certbot_dovecot.problems import Changed, DeployProblem, Problem, ServerProblem, StateProblem
-from certbot_dovecot.servers import probe
 from certbot_dovecot.servers.contract import Endpoint, IMailServer, View
 from certbot_dovecot.servers.probe import Answer
 from certbot_dovecot.state import State
@@ -135,7 +135,13 @@ class Deployment:
         self.locks = contextlib.ExitStack()
         self.notes: tuple[str, ...] = (*host.notes, *decided.notes) if decided.job.explicit else ()
         self._transaction = Transaction(host.checkpoint)
-        self._reloaded: list[IMailServer] = []
+        self._verification = Verification(
+            self._transaction.undo,
+            {answer.endpoint: answer.digest for target in decided.targets for answer in target.before if answer.leaf},
+            decided.job.options.probe_timeout,
+            decided.sni,
+            host.waiting,
+        )
         self._edits = {target.server.name: target.edits for target in decided.targets}
         self._former: Optional[dict[str, Former]] = None
         self._views: dict[str, View] = {target.server.name: target.view for target in decided.targets}
@@ -147,16 +153,11 @@ class Deployment:
         """
         if self.plan.idle:
             return
-        try:
+        with self._verification.or_back():
             self._write_files()
             for target in self.plan.targets:
                 if target.edits:
                     self._write_configuration(target)
-        except Problem as problem:
-            raise self._back(problem.what, problem.where, problem.todo) from problem
-        except BaseException:
-            self._transaction.undo()
-            raise
 
     def prove(self) -> Report:
         """Reload what changed, ask every endpoint until it serves the new leaf, write the TLSA data, close the record.
@@ -164,25 +165,35 @@ class Deployment:
         :raises DeployProblem: see the module; the locks are released in any case.
         """
         with self.locks:
-            try:
+            with self._verification.or_back():
                 answers = self._reload_and_ask()
-            except Problem as problem:
-                raise self._back(problem.what, problem.where, problem.todo) from problem
-            except BaseException:
-                self._back("interrupted", "", "")
-                raise
-            wrong = [answer for answer in answers if answer.digest != self.plan.bundle.leaf]
-            if any(answer.endpoint not in self.plan.sick for answer in wrong):
-                hints = [target.server.hint() for target in self.plan.targets]
-                raise self._back(_tell(wrong), "", ". ".join(filter(None, [*hints, LOOK_AT_THE_LOG])))
+                wrong = [answer for answer in answers if answer.digest != self.plan.bundle.leaf]
+                if any(answer.endpoint not in self.plan.sick for answer in wrong):
+                    hints = [target.server.hint() for target in self.plan.targets]
+                    raise ServerProblem(
+                        f"not every endpoint served the new certificate: {verify.tell_all(wrong)}",
+                        todo=". ".join(filter(None, [*hints, verify.LOOK_AT_THE_LOG])),
+                    )
             report = self._close(answers, wrong)
             self._complain(wrong)
             return report
 
+    @property
+    def went_back(self) -> bool:
+        """Whether what was written was put back, or was tried to be."""
+        return self._verification.went_back
+
     def abandon(self) -> None:
-        """Put back what :meth:`write` wrote, without proving anything."""
+        """Put back what :meth:`write` wrote, without proving anything.
+
+        :raises DeployProblem: not everything could be put back.
+        """
         with self.locks:
-            self._transaction.undo()
+            failures = self._verification.back()
+            if failures:
+                where, todo = self.plan.job.lineage, verify.LOOK_AT_THE_LOG
+                stopped = Problem("certbot stopped before it was proven", where=where, todo=todo)
+                raise self._verification.failed(stopped, failures)
 
     def _write_files(self) -> None:
         place, transaction = self.plan.place, self._transaction
@@ -252,47 +263,9 @@ class Deployment:
         }
 
     def _reload_and_ask(self) -> tuple[Answer, ...]:
-        for target in self.plan.targets:
-            if target.server.name in self.plan.reload and target.running:
-                self._reloaded.append(target.server)
-                target.server.reload()
-        return probe.wait_until(
-            self._expected(),
-            self.plan.sni,
-            self.plan.job.options.probe_timeout,
-            self.plan.bundle.algorithm,
-            self.host.waiting,
-        )
-
-    def _back(self, what: str, where: str, todo: str) -> DeployProblem:
-        """Put the old bytes back, reload what was reloaded, and tell."""
-        failures = list(self._transaction.undo())
-        servers = []
-        for server in self._reloaded:
-            try:
-                server.check()
-                if server.running():
-                    server.reload()
-                else:
-                    server.start()
-                servers.append(server.name)
-            except Problem as problem:
-                failures.append(f"{server.name} could not be reloaded: {problem}")
-        if self._reloaded and not failures:
-            failures += self._not_as_before()
-        if failures:
-            left = "Not everything could be put back: " + " ".join(failures)
-        else:
-            left = "The files are as they were before"
-            if servers:
-                left += f", and {' and '.join(servers)} {'was' if len(servers) == 1 else 'were'} reloaded with them"
-        return DeployProblem(what, where=where, left=left, todo=todo)
-
-    def _not_as_before(self) -> list[str]:
-        """What endpoints serve after going back, where it is not what they served before."""
-        before = {answer.endpoint: answer.digest for target in self.plan.targets for answer in target.before if answer.leaf}
-        answers = probe.wait_until(before, self.plan.sni, self.plan.job.options.probe_timeout, None)
-        return [one_answer(answer) for answer in answers if answer.digest != before[answer.endpoint]]
+        reload = self.plan.reload
+        self._verification.reload([one.server for one in self.plan.targets if one.server.name in reload and one.running])
+        return self._verification.ask(self._expected(), self.plan.bundle.algorithm)
 
     def _close(self, answers: Sequence[Answer], wrong: Sequence[Answer]) -> Report:
         """Write the TLSA data and the record of what was proven."""
@@ -312,7 +285,7 @@ class Deployment:
         notes = [note for view in self._views.values() for note in view.notes] if decided.job.explicit else []
         return Report(
             plan=decided,
-            changed=bool(decided.store_edits or self._reloaded or any(target.edits for target in decided.targets)),
+            changed=bool(decided.store_edits or self._verification.reloaded or any(target.edits for target in decided.targets)),
             new_key=bool(decided.targets) and (was is None or was.spki != decided.bundle.spki),
             answers=tuple(answers),
             records=records,
@@ -331,7 +304,8 @@ class Deployment:
         """Write ``tlsa.zone`` and ``tlsa.json`` for the endpoints that were seen serving the key (rules D13, R5)."""
         decided = self.plan
         keys = {answer.endpoint: decided.bundle.spki for answer in answers if answer.digest == decided.bundle.leaf}
-        served = [one for target in decided.targets for one in self._views[target.server.name].served]
+        views = [self._views[target.server.name] for target in decided.targets]
+        served = [one for view in views for one in (*view.served, *view.unasked)]
         names, ports, following = decided.bundle.names, seen.ports(served, keys), decided.job.following
         hosts = seen.hosts(names, seen.own_names(target.server for target in decided.targets))
         records = tlsa.records(hosts, ports, following)
@@ -372,7 +346,7 @@ class Deployment:
         """Raise for what was down or broken before and is still not proven; everything else stands."""
         decided = self.plan
         parts = [f"{name} does not run, and did not before" for name in sorted(decided.down)]
-        parts += [f"{one_answer(answer)}, and did not work before" for answer in wrong]
+        parts += [f"{verify.tell(answer)}, and did not work before" for answer in wrong]
         parts += [str(problem).rstrip(".") for _, problem in decided.broken]
         if parts:
             raise DeployProblem(
@@ -396,45 +370,12 @@ def release(home: str, lineage: str, served: bool = True) -> None:
         files.write(path, state.dump(gone if served else replace(gone, stem="", leaf="", spki="")))
 
 
-def configuration(server: IMailServer) -> Signature:
-    """What the configuration of ``server`` is now, to tell later whether it changed; empty if it cannot be read."""
-    try:
-        return server.look().signature
-    except Problem:
-        return ()
+def forget_open(home: str, write: Callable[[Edit], None] = files.apply) -> None:
+    """After a rollback: nothing that a killed run left open is to be finished, for the admin wants it gone.
 
-
-def follow(servers: Sequence[IMailServer], seconds: float) -> tuple[Answer, ...]:
-    """After configuration files were brought back: make ``servers`` serve what these name.
-
-    :param seconds: how long endpoints are asked.
-    :returns: what every endpoint serves.
-    :raises Problem: a server refuses, or an endpoint does not serve the certificate that its configuration names.
+    :param write: makes the edits.
+    :raises Problem: a record cannot be written.
     """
-    expected: dict[Endpoint, str] = {}
-    for server in servers:
-        server.check()
-        for served in server.look().served:
-            if served.pair is not None:
-                expected[served.endpoint] = bundles.digest_of(bundles.leaf_of(files.read(served.pair.cert), served.pair.cert))
-        if not server.running():
-            raise ServerProblem(
-                "its configuration is back, but it does not run", where=server.name, todo="Start it (systemctl start)"
-            )
-        server.reload()
-    answers = probe.wait_until(expected, None, seconds, None)
-    wrong = [answer for answer in answers if answer.digest != expected[answer.endpoint]]
-    if wrong:
-        raise DeployProblem(
-            "after the rollback, not every endpoint serves what its configuration names: " + "; ".join(map(one_answer, wrong)),
-            left="The configuration files are the ones from before",
-            todo=LOOK_AT_THE_LOG,
-        )
-    return answers
-
-
-def forget_open(home: str) -> None:
-    """After a rollback: nothing that a killed run left open is to be finished, for the admin wants it gone."""
     for lineage in store.lineages(home):
         path = store.folder(home, "", lineage).state
         try:
@@ -442,18 +383,6 @@ def forget_open(home: str) -> None:
         except Problem:
             continue
         if record is not None:
-            files.write(path, state.dump(replace(record, installing=(), reload=(), verify=(), settled=())))
+            new = state.dump(replace(record, installing=(), reload=(), verify=(), settled=()))
+            write(Edit(path, files.read_if_there(path), new))
 
-
-LOOK_AT_THE_LOG = "See the server's log (doveadm log errors, journalctl, mail.log), mend the cause and run the command again"
-
-
-def _tell(wrong: Sequence[Answer]) -> str:
-    return "not every endpoint served the new certificate: " + "; ".join(one_answer(answer) for answer in wrong)
-
-
-def one_answer(answer: Answer) -> str:
-    """What an endpoint answered, for a message."""
-    if answer.leaf is None:
-        return f"{answer.endpoint}: {answer.error}"
-    return f"{answer.endpoint} serves the certificate with SHA-256 {answer.digest[:16]}..."

@@ -54,13 +54,15 @@ def make(config_dir: str, name: str, chosen: Options) -> Made:
 
 
 def ask(chosen: Options, names: Sequence[str], run: Runner = commands.run) -> tuple[tuple[Served, ...], tuple[Answer, ...]]:
-    """Every endpoint of this host, and what it serves now to clients that ask for ``names``.
+    """Every endpoint of this host, and what those that can be asked serve now to clients that ask for ``names``.
 
     :raises Problem: a server's configuration cannot be read.
     """
     sni = probe.sni_for(names)
-    configured = tuple(one for server in _servers(chosen, run) for one in server.look(sni).served)
-    return configured, probe.ask_all([one.endpoint for one in configured], sni, chosen.probe_timeout)
+    views = [server.look(sni) for server in _servers(chosen, run)]
+    configured = tuple(one for view in views for one in (*view.served, *view.unasked))
+    asked = [one.endpoint for view in views for one in view.served]
+    return configured, probe.ask_all(asked, sni, chosen.probe_timeout)
 
 
 def _servers(chosen: Options, run: Runner) -> tuple[IMailServer, ...]:

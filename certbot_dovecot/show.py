@@ -143,7 +143,7 @@ def _endpoints(asked: Sequence[Asked]) -> list[tuple[tuple[str, ...], bool]]:
     rows: dict[tuple[str, str, str, str, str, bool], list[str]] = {}
     for one in sorted(asked, key=lambda each: (each.lineage, each.endpoint.port, each.endpoint.address)):
         where = one.endpoint
-        how = f"{where.server} {where.protocol} ({'TLS' if where.implicit else 'STARTTLS'})"
+        how = f"{where.server} {where.protocol} ({where.how})"
         row = (str(where.port), how, one.lineage or "-", _serves(one), "-" if one.dane is None else _DANE[one.dane], one.right)
         rows.setdefault(row, []).append(where.address)
     return [
@@ -239,6 +239,7 @@ def _endpoint_json(one: Asked) -> dict[str, object]:
         "address": one.endpoint.address,
         "port": one.endpoint.port,
         "implicit_tls": one.endpoint.implicit,
+        **({"proxy": one.endpoint.proxy} if one.endpoint.proxy else {}),
         "lineage": one.lineage or None,
         "sni": one.sni or None,
         "right": one.right,

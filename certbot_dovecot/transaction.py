@@ -89,19 +89,27 @@ class Transaction:
             self._done.pop()
             raise
 
+    def adopt(self, edit: Edit, apply: Apply = files.apply) -> None:
+        """Remember an edit that somebody else has made already.
+
+        :param apply: makes its undo.
+        """
+        self._done.append((edit, apply))
+
     def undo(self) -> tuple[str, ...]:
-        """Put all bytes back, the last edit first.
+        """Put all bytes back, the last edit first.  If it was interrupted, a second call does the rest.
 
         :returns: what could not be put back, as sentences; empty if everything is as it was.
         """
         failures = []
         while self._done:
-            edit, apply = self._done.pop()
+            edit, apply = self._done[-1]
             try:
                 if files.read_if_there(edit.path) != edit.old:
                     apply(edit.undo)
             except Problem as problem:
                 failures.append(str(problem))
+            self._done.pop()
         for directory in reversed(self._made):
             with contextlib.suppress(OSError):
                 os.rmdir(directory)

@@ -22,18 +22,20 @@ from shlex import quote
 from typing import Optional
 
 from certbot_dovecot import bundle as bundles
-from certbot_dovecot import files, former, handover, jobs, ledger, publishing, reconcile, records, state, store, watch
+from certbot_dovecot import files, former, handover, jobs, ledger, publishing, records, state, store, watch
 from certbot_dovecot.dane import rollover, tlsa
 from certbot_dovecot.dane.answers import Key
 from certbot_dovecot.dane.rollover import Standing
+from certbot_dovecot.deploy import verify
+from certbot_dovecot.deploy.verify import Verification
 from certbot_dovecot.files import Edit
 from certbot_dovecot.former import Conflict, Former
 from certbot_dovecot.pairs import Pair
-from certbot_dovecot.problems import DeployProblem, Problem, ServerProblem
+from certbot_dovecot.problems import Problem, ServerProblem
 from certbot_dovecot.reconcile import Host
 from certbot_dovecot.rollover import owner_names
-from certbot_dovecot.servers import dovecot_plan, probe, sni_map
-from certbot_dovecot.servers.contract import Endpoint, IMailServer, View
+from certbot_dovecot.servers import dovecot_plan, sni_map
+from certbot_dovecot.servers.contract import IMailServer, View
 from certbot_dovecot.servers.probe import Answer
 from certbot_dovecot.store import Folder
 from certbot_dovecot.transaction import Transaction
@@ -49,7 +51,7 @@ class Undone:
     """What came of it.
 
     :param paths: configuration files that were changed back.
-    :param answers: what every endpoint serves now that served the lineage.
+    :param answers: what endpoints serve now, of those that serve what their configuration names.
     :param notes: full sentences.
     :param kept: the folder of its keys and certificates, which stay.
     """
@@ -98,7 +100,6 @@ class _Undoing:
         self.place = place
         self.record = record
         self._transaction = Transaction(host.checkpoint)
-        self._reloaded: list[IMailServer] = []
 
     def run(self) -> Undone:
         path = former.path_of(self.place)
@@ -112,8 +113,10 @@ class _Undoing:
         # A run that was killed may have written them and not reloaded.
         touched = [server for server in self.host.servers if any(_belongs(file, server) for file in known)]
         running = [server for server in touched if server.running()]
-        before = self._ask(running, views)
-        try:
+        before = verify.served_now([one for server in running for one in views[server.name].served])
+        patience = self.record.options.probe_timeout
+        verification = Verification(self._transaction.undo, before, patience, waiting=self.host.waiting)
+        with verification.or_back():
             for server in touched:
                 for edit in [edit for edit in edits if _belongs(edit.path, server)]:
                     self._transaction.do(edit, server.apply)
@@ -121,17 +124,12 @@ class _Undoing:
             after = {server.name: server.look() for server in self.host.servers}
             self._compare(views, after)
             self._hand_over(left)
-            answers = self._follow(running, after, before)
+            answers, broken = verification.prove(running, [one for server in running for one in after[server.name].served])
             # The last: as long as it is not forgotten, a run after a kill finishes it.
             self._forget(path)
-        except Problem as problem:
-            raise self._back(problem, before) from problem
-        except BaseException:
-            # Servers may have been reloaded by now.
-            self._restore(before)
-            raise
         notes = [] if edits else [_NOTHING]
         notes += [f"{server.name} does not run: it was not reloaded." for server in touched if server not in running]
+        notes += [f"{verify.tell(answer)}. It did not work before, either." for answer in broken]
         return Undone(tuple(edit.path for edit in edits), answers, tuple(notes))
 
     def _named(self, view: View) -> bool:
@@ -183,63 +181,6 @@ class _Undoing:
         data = files.read_if_there(path)
         if data is not None:
             self._transaction.do(Edit(path, data, None))
-
-    def _follow(
-        self, running: Sequence[IMailServer], views: Mapping[str, View], before: Mapping[Endpoint, str]
-    ) -> tuple[Answer, ...]:
-        """Reload, and ask the endpoints until they serve what their configuration names now.
-
-        :param before: what was served.
-        :raises Problem: one does not, or what it names cannot be served.
-        """
-        expected: dict[Endpoint, str] = {}
-        for served in [one for server in running for one in views[server.name].served]:
-            if served.pair is None:
-                continue
-            try:
-                leaf = bundles.leaf_of(files.read(served.pair.cert), served.pair.cert)
-                files.read(served.pair.key)
-            except Problem:
-                # What was broken before an install may be so again; what works now may not.
-                if served.endpoint in before:
-                    raise
-                continue
-            expected[served.endpoint] = bundles.digest_of(leaf)
-        for server in running:
-            self._reloaded.append(server)
-            server.reload()
-        answers = probe.wait_until(expected, None, self.record.options.probe_timeout, waiting=self.host.waiting)
-        wrong = [answer for answer in answers if answer.digest != expected[answer.endpoint]]
-        if wrong:
-            what = "not every endpoint serves what its configuration names now: "
-            raise DeployProblem(what + "; ".join(map(reconcile.one_answer, wrong)), todo=reconcile.LOOK_AT_THE_LOG)
-        return answers
-
-    def _ask(self, servers: Sequence[IMailServer], views: Mapping[str, View]) -> dict[Endpoint, str]:
-        """What endpoints serve now."""
-        endpoints = [served.endpoint for server in servers for served in views[server.name].served]
-        return {answer.endpoint: answer.digest for answer in probe.ask_all(endpoints, None, 3.0) if answer.leaf}
-
-    def _restore(self, before: Mapping[Endpoint, str]) -> list[str]:
-        """Put everything back, and reload what was reloaded; what could not be put back."""
-        failures = list(self._transaction.undo())
-        for server in self._reloaded:
-            try:
-                server.reload()
-            except Problem as refused:
-                failures.append(str(refused))
-        if self._reloaded and not failures:
-            answers = probe.wait_until(before, None, self.record.options.probe_timeout)
-            failures = [reconcile.one_answer(one) for one in answers if one.digest != before[one.endpoint]]
-        return failures
-
-    def _back(self, problem: Problem, before: Mapping[Endpoint, str]) -> DeployProblem:
-        """Put everything back, and tell."""
-        failures = self._restore(before)
-        left = "The files are as they were, with the lineage installed"
-        if failures:
-            left = "Not everything could be put back: " + " ".join(failures)
-        return DeployProblem(problem.what, where=problem.where, left=left, todo=problem.todo)
 
 
 def _plan(place: Folder, known: Mapping[str, Former]) -> tuple[list[Edit], dict[str, Former]]:

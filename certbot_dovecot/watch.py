@@ -233,24 +233,33 @@ def places(way: Way, seen: Look) -> tuple[Place, ...]:
     names, following = sorted(pair.serving.lineage.names()), pair.following()
     configured, answers = records.ask(chosen, names, way.run)
     known = {key.sha256: key for key in (*pair.retired(), pair.serving.key(), following) if key}
+    unasked = {one.endpoint.port for one in configured} - {answer.endpoint.port for answer in answers}
     dark = {answer.endpoint.port for answer in answers if answer.leaf is None}
+    # Port 25 is told only by all of its endpoints.
+    told = {answer.endpoint for answer in answers}
+    dark |= {one.endpoint.port for one in configured if one.endpoint.port == 25 and one.endpoint not in told}
     by_port = records.served(configured, answers, known.keys())
     served: dict[str, Optional[list[Key]]] = {
         owner: None if port in dark else [known[spki] for spki in by_port.get(port, ())] for owner, port in seen.ports.items()
     }
-    # What we put there goes, for none of our ports is there any more.
-    served.update({owner.name: [] for owner in seen.survey.owners if owner.name not in served and pair.ledger.at(owner.name)})
+    # What we put there goes, for none of our ports is there any more; what nobody can see stays.
+    left = [one for one in seen.survey.owners if one.name not in served and one.port not in unasked]
+    served.update({owner.name: [] for owner in left if pair.ledger.at(owner.name)})
     name = pair.serving.lineage.name
     place = store.folder(way.home, chosen.store, name)
     if not dark:
         made = tlsa.records(seen.names.hosts.named, by_port, following.sha256 if following else "")
         with files.locked(f"{way.home}.lock"):
             store.file_tlsa(place, name, made, names, tlsa.patterns(names, by_port, following.sha256 if following else ""))
-    mine = [owner for owner in seen.survey.owners if served.get(owner.name)]
+    mine = [owner for owner in seen.survey.owners if served.get(owner.name) or seen.ports.get(owner.name) in unasked]
     rest = [owner for owner in seen.survey.owners if owner not in mine and owner.name in {*served, *seen.names.guarded}]
     asked = (*addresses.ask(way, seen.names, mine, every=True), *addresses.ask(way, seen.names, rest))
-    now = replace(seen.survey, addresses=asked)
-    found = publish.places(now, served, following, pair.retired(), pair.ledger.at)
+    for owner in mine:
+        if seen.ports[owner.name] in unasked:
+            # Such a port is behind a proxy: what clients get is what the addresses of the host serve.
+            there = {one.key.sha256 for one in asked if one.owner == owner.name and one.key}
+            served[owner.name] = [known[spki] for spki in sorted(there & known.keys())] or None
+    found = publish.places(replace(seen.survey, addresses=asked), served, following, pair.retired(), pair.ledger.at)
     return tuple(replace(one, optional=not any(owner in seen.names.ports for owner in one.owners)) for one in found)
 
 

@@ -141,9 +141,10 @@ def served_by(way: Way, chosen: Options, lineages: Iterable[str], names: Sequenc
 
 
 def configured(way: Way, chosen: Options, names: Sequence[str]) -> list[Served]:
-    """Every endpoint, and what its configuration names for clients that ask for ``names``."""
+    """Every endpoint, those that cannot be asked from here too, and what its configuration names for clients of ``names``."""
     found = discovery.find(chosen.server_root, chosen.postfix_root, chosen.postfix_services, way.run)
-    return [one for server in found.servers for one in server.look(probe.sni_for(names)).served]
+    views = [server.look(probe.sni_for(names)) for server in found.servers]
+    return [one for view in views for one in (*view.served, *view.unasked)]
 
 
 def _servers(way: Way, chosen: Options) -> tuple[IMailServer, ...]:

@@ -29,6 +29,7 @@ class Endpoint:
     :param address: an address to connect to, IPv4 or IPv6 without brackets; a wildcard listener is met on loopback.
     :param port: TCP port.
     :param implicit: true for TLS from the first byte, false for STARTTLS.
+    :param proxy: ``haproxy`` if the server wants a PROXY protocol header before everything else; empty for none.
     """
 
     server: str
@@ -36,10 +37,16 @@ class Endpoint:
     address: str
     port: int
     implicit: bool
+    proxy: str = ""
+
+    @property
+    def how(self) -> str:
+        """How TLS starts, for a message: ``TLS`` or ``STARTTLS``."""
+        return ("TLS" if self.implicit else "STARTTLS") + (", behind a proxy" if self.proxy else "")
 
     def __str__(self) -> str:
         address = f"[{self.address}]" if ":" in self.address else self.address
-        return f"{self.server} {self.protocol} {address}:{self.port} ({'TLS' if self.implicit else 'STARTTLS'})"
+        return f"{self.server} {self.protocol} {address}:{self.port} ({self.how})"
 
 
 @dataclass(frozen=True)
@@ -126,6 +133,8 @@ class View:
     :param pairs: every pair that is named anywhere, in scopes without an endpoint too.
     :param by_name: (host name or pattern, pair), for what is served to clients that ask for a name.
     :param notes: what the admin should know (a service without TLS, a listener that cannot be probed), full sentences.
+    :param unasked: endpoints with TLS that cannot be asked from this host, and what they name; ``notes`` say why.  What they
+        serve is unknown: that is neither right nor wrong, and no TLSA record is made of it (rules R5, R13, D13).
     """
 
     served: tuple[Served, ...]
@@ -133,6 +142,7 @@ class View:
     pairs: tuple[Pair, ...] = ()
     notes: tuple[str, ...] = ()
     by_name: tuple[tuple[str, Pair], ...] = ()
+    unasked: tuple[Served, ...] = ()
 
 
 class IMailServer(Interface):

@@ -27,8 +27,8 @@ from certbot_dovecot import files
 from certbot_dovecot.commands import Command, Runner
 from certbot_dovecot.files import Edit
 from certbot_dovecot.problems import ConfProblem, FileProblem, ServerProblem
+from certbot_dovecot.servers import addresses, dovecot_plan, dovecot_view
 from certbot_dovecot.servers import dovecot_conf as conf
-from certbot_dovecot.servers import dovecot_plan, dovecot_view
 from certbot_dovecot.servers.contract import Claim, IMailServer, MailDomains, Planned, Served, View
 from certbot_dovecot.servers.dovecot_conf import Tree
 from certbot_dovecot.servers.dovecot_view import Effective
@@ -79,7 +79,14 @@ class Dovecot:
         """One ``doveconf`` call, or none if nothing has changed since the last."""
         known = self._look()
         effective = known.effective
-        return View(effective.served(sni), known.signature, effective.every_pair, effective.notes, effective.by_name)
+        return View(
+            served=effective.served(sni),
+            signature=known.signature,
+            pairs=effective.every_pair,
+            notes=effective.notes,
+            by_name=effective.by_name,
+            unasked=effective.served_unasked(sni),
+        )
 
     def names(self) -> tuple[str, ...]:
         """The fully qualified names of local_name scopes."""
@@ -185,7 +192,7 @@ class Dovecot:
         signature = files.sign([*tree.files, *tree.directories])
         # 2.3 prints its defaults only with -a, 2.4 not even then.
         dump = self._ask("doveconf", "-c", self.main, "-a" if tree.dialect is conf.V23 else "-n", "-P")
-        effective = dovecot_view.effective(conf.parse_dump(dump, tree.dialect), tree.dialect, self._ipv6)
+        effective = dovecot_view.effective(conf.parse_dump(dump, tree.dialect), tree.dialect, self._ipv6, addresses.is_here)
         if any(files.read_if_there(path) != data for path, data in tree.files.items()):
             signature = ()
         version = ".".join(map(str, conf.version_of(dump))) or "?"

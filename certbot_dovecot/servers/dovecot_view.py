@@ -6,13 +6,15 @@ that match, the first; in 2.4 the one that was made later wins, whatever its kin
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import ipaddress
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Optional
+from typing import Callable, Optional
 
+from certbot_dovecot.servers import addresses
 from certbot_dovecot.servers.contract import Endpoint, Pair, Served
 from certbot_dovecot.servers.dovecot_conf import FILTERS, Assignment, Dialect, Scope
 
@@ -39,6 +41,7 @@ class Effective:
     :param names: what ``local_name`` scopes say, lower case.
     :param notes: what the admin should know, full sentences.
     :param memory_limit: ``vsz_limit`` of the config process, bytes.
+    :param unasked: endpoints with TLS that cannot be asked from this host, sorted likewise.
     """
 
     dialect: Dialect
@@ -48,17 +51,25 @@ class Effective:
     names: tuple[str, ...]
     notes: tuple[str, ...] = ()
     memory_limit: int = 256 << 20
+    unasked: tuple[Endpoint, ...] = ()
 
     def served(self, sni: Optional[str]) -> tuple[Served, ...]:
         """What every endpoint serves a client that asks for ``sni``."""
+        return self._served(self.endpoints, sni)
+
+    def served_unasked(self, sni: Optional[str]) -> tuple[Served, ...]:
+        """The same of those that cannot be asked from this host."""
+        return self._served(self.unasked, sni)
+
+    def _served(self, endpoints: Sequence[Endpoint], sni: Optional[str]) -> tuple[Served, ...]:
         by_place: dict[tuple[str, str], Optional[Pair]] = {}
         # Of a thousand names, all but a few are out for every endpoint.
         scopes = [scope for scope in self.pairs if all(kind != "local_name" or _named(names, sni) for kind, names in scope)]
-        for one in self.endpoints:
+        for one in endpoints:
             place = (one.protocol, one.address)
             if place not in by_place:
                 by_place[place] = self._pair(scopes, one.protocol, one.address, sni)
-        return tuple(Served(one, by_place[(one.protocol, one.address)]) for one in self.endpoints)
+        return tuple(Served(one, by_place[(one.protocol, one.address)]) for one in endpoints)
 
     @functools.cached_property
     def every_pair(self) -> tuple[Pair, ...]:
@@ -115,10 +126,13 @@ def name_matches(pattern: str, name: str) -> bool:
     return len(want) == len(have) and all(a in (b, "*") for a, b in zip(want, have))
 
 
-def effective(dump: Sequence[Assignment], dialect: Dialect, ipv6: bool) -> Effective:
+def effective(
+    dump: Sequence[Assignment], dialect: Dialect, ipv6: bool, here: Callable[[str], bool] = lambda address: True
+) -> Effective:
     """Read the assignments of a dump: ``doveconf -a`` of 2.3, ``-n`` of 2.4.
 
     :param ipv6: whether this host has IPv6.
+    :param here: whether an address is one of this host's.
     """
     settings = {**_FILES, **{a.setting: a.value for a in dump if not a.scope}}
     notes = []
@@ -126,24 +140,53 @@ def effective(dump: Sequence[Assignment], dialect: Dialect, ipv6: bool) -> Effec
         notes.append("Dovecot: TLS is switched off; set ssl = yes.")
     services, listeners = _services(dump, dialect)
     protocols = _protocols(dump, settings)
-    endpoints = set()
+    endpoints: set[Endpoint] = set()
+    unasked: dict[Endpoint, str] = {}
     for (service, _), listener in listeners.items():
         protocol = services.get(service, "")
         port = listener.get("port", "0")
         if protocol not in PROTOCOLS or protocol not in protocols or port == "0" or settings["ssl"] == "no":
             continue
-        if listener.get("haproxy") == "yes":
-            notes.append(f"Dovecot: port {port} speaks the HAProxy protocol and cannot be asked.")
-            continue
+        proxy = "haproxy" if listener.get("haproxy") == "yes" else ""
         listen = listener.get("address") or listener.get("listen") or settings["listen"] or _FILES["listen"]
         for address in _addresses(listen, ipv6):
-            endpoints.add(Endpoint("Dovecot", protocol, address, int(port), listener.get("ssl") == "yes"))
+            one = Endpoint("Dovecot", protocol, address, int(port), listener.get("ssl") == "yes", proxy)
+            if not here(address):
+                unasked[one] = addresses.elsewhere(one, address)
+            elif proxy and not _trusts(settings, address):
+                unasked[one] = _untrusted(one)
+            else:
+                endpoints.add(one)
+    notes += [unasked[one] for one in _sorted(unasked)]
     pairs = pairs_of(dump, dialect)
     scopes = dict.fromkeys(a.scope for a in dump)
     names = [name.lower() for scope in scopes for kind, argument in scope if kind == "local_name" for name in argument.split()]
-    ordered = sorted(endpoints, key=lambda one: (one.port, one.address))
+    unique = tuple(dict.fromkeys(names))
     limit = _limit(dump, settings)
-    return Effective(dialect, settings, tuple(ordered), pairs, tuple(dict.fromkeys(names)), tuple(notes), limit)
+    return Effective(dialect, settings, _sorted(endpoints), pairs, unique, tuple(notes), limit, _sorted(unasked))
+
+
+def _sorted(endpoints: Iterable[Endpoint]) -> tuple[Endpoint, ...]:
+    return tuple(sorted(endpoints, key=lambda one: (one.port, one.address, one.proxy)))
+
+
+def _untrusted(one: Endpoint) -> str:
+    return (
+        f"{one} was not looked at: Dovecot takes connections there only from haproxy_trusted_networks, and this host is not in "
+        f"them. So it is not known what it serves. To have it looked at, add {one.address} to them."
+    )
+
+
+def _trusts(settings: dict[str, str], address: str) -> bool:
+    """Whether a listener behind a proxy takes a connection from this host to ``address``, which comes from ``address`` too.
+
+    2.3 and 2.4 close any other connection and log a warning (docs/measured.rst).
+    """
+    for network in settings.get("haproxy_trusted_networks", "").replace(",", " ").split():
+        with contextlib.suppress(ValueError):
+            if ipaddress.ip_address(address) in ipaddress.ip_network(network.strip("[]"), strict=False):
+                return True
+    return False
 
 
 def memory(effective: Effective) -> int:
@@ -208,7 +251,7 @@ def _protocols(dump: Sequence[Assignment], settings: dict[str, str]) -> set[str]
 def _addresses(listen: str, ipv6: bool) -> Iterable[str]:
     """Addresses to connect to, of a ``listen`` setting."""
     for address in listen.replace(",", " ").split():
-        if address == "*":
+        if address in ("*", "0.0.0.0"):  # noqa: S104
             yield "127.0.0.1"
         elif address in ("::", "[::]"):
             if ipv6:

@@ -28,7 +28,7 @@ from certbot_dovecot import files
 from certbot_dovecot.commands import Command, Runner
 from certbot_dovecot.files import Edit
 from certbot_dovecot.problems import ConfProblem, LockProblem, NotInstalled, ServerProblem
-from certbot_dovecot.servers import mail_domains, master_cf, postfix_services, sni_map
+from certbot_dovecot.servers import addresses, mail_domains, master_cf, postfix_services, sni_map
 from certbot_dovecot.servers.contract import Claim, Endpoint, IMailServer, MailDomains, Pair, Planned, Served, View
 from certbot_dovecot.servers.master_cf import Entry
 from certbot_dovecot.servers.postfix_services import MX_PORT, SNI_MAPS, Main, Named, Service
@@ -46,6 +46,7 @@ class _Seen:
 
     :param services: (endpoint, what its clients get): first of the service that can be asked, then of those that serve some
         clients of the same port and cannot.
+    :param unasked: likewise, at addresses that are not this host's now.
     :param table: our table.
     :param our_map: as ``tls_server_sni_maps`` names it.
     :param pairs: every pair that the chosen services name.
@@ -60,17 +61,21 @@ class _Seen:
     notes: tuple[str, ...]
     name: str
     signature: files.Signature = ()
+    unasked: tuple[tuple[Endpoint, tuple[Named, ...]], ...] = ()
 
     def view(self, sni: Optional[str]) -> View:
         """For a client that asks for ``sni``."""
         by_name = sni_map.find(self.table, sni)
-        served = tuple(
-            Served(endpoint, first.to(self.our_map, by_name), not all(first.same(one, self.our_map, by_name) for one in others))
-            for endpoint, (first, *others) in self.services
-        )
+
+        def served(some: Sequence[tuple[Endpoint, tuple[Named, ...]]]) -> tuple[Served, ...]:
+            return tuple(
+                Served(one, first.to(self.our_map, by_name), not all(first.same(o, self.our_map, by_name) for o in others))
+                for one, (first, *others) in some
+            )
+
         names = tuple(self.table.items()) if self.mapped else ()
         pairs = dict.fromkeys([*self.pairs, *(pair for _, pair in names)])
-        return View(served, self.signature, tuple(pairs), self.notes, names)
+        return View(served(self.services), self.signature, tuple(pairs), self.notes, names, served(self.unasked))
 
 
 _memory: dict[tuple[str, str], _Seen] = {}
@@ -254,6 +259,7 @@ class Postfix:
         main = self._main()
         chosen = self._chosen(entries, main)
         served: list[tuple[Endpoint, tuple[Named, ...]]] = []
+        unasked: list[tuple[Endpoint, tuple[Named, ...]]] = []
         notes: list[str] = []
         everyone: list[Named] = []
         last = {(entry.host, entry.port): entry for entry in entries if entry.fields[1] == "inet"}
@@ -269,8 +275,14 @@ class Postfix:
             names, differ = self._everyone(service, chosen, entries, main)
             notes += differ
             everyone += [postfix_services.named(part, main) for part in service.running]
+            proxy = postfix_services.proxy(entry, main)
             for address in self._addresses(entry, main):
-                served.append((Endpoint("Postfix", protocol, address, entry.port or 0, implicit), names))
+                one = Endpoint("Postfix", protocol, address, entry.port or 0, implicit, proxy)
+                if addresses.is_here(address):
+                    served.append((one, names))
+                else:
+                    unasked.append((one, names))
+                    notes.append(addresses.elsewhere(one, address))
         notes += self._absent(bool(served or notes), listening)
         for line in master_cf.orphans(data):
             notes.append(f"Postfix: {self.master}:{line} belongs to the service above the commented-out one; was that meant?")
@@ -284,6 +296,7 @@ class Postfix:
             notes=tuple(notes),
             name=main.values.get("myhostname", ""),
             signature=signature,
+            unasked=tuple(unasked),
         )
 
     def _chosen(self, entries: Sequence[Entry], main: Main) -> list[Service]:

@@ -34,7 +34,7 @@ _CLIENT = ("smtp_tls_cert_file", "smtp_tls_eccert_file", "smtp_tls_chain_files")
 ASKED = (
     *(prefix + name for prefix in (SMTPD, PROXY) for name in ("cert_file", "key_file", *_SHADOWS)), SNI_MAPS, *_CLIENT,
     "smtpd_tls_wrappermode", "smtpd_tls_security_level", "smtpd_use_tls", "smtpd_enforce_tls", "smtpd_service_name",
-    "tlsproxy_service_name",
+    "tlsproxy_service_name", "smtpd_upstream_proxy_protocol", "postscreen_upstream_proxy_protocol",
 )  # fmt: skip
 
 
@@ -262,6 +262,15 @@ def has_tls(entry: Entry, main: Main) -> bool:
     if level:
         return level != "none"
     return "yes" in (value(entry, main, "smtpd_use_tls"), value(entry, main, "smtpd_enforce_tls"))
+
+
+def proxy(entry: Entry, main: Main) -> str:
+    """The protocol that a service which listens wants from the proxy before it, ``haproxy``; empty for none.
+
+    Postfix takes it from everybody who can connect (postconf(5)).
+    """
+    daemon = "postscreen" if entry.command == "postscreen" else "smtpd"
+    return expanded(entry, main, f"{daemon}_upstream_proxy_protocol").strip()
 
 
 def client_notes(claim: Claim, services: Iterable[Service], main: Main) -> list[str]:

@@ -11,6 +11,10 @@ Promises:
 * A server's log stays quiet: after the handshake the greeting is read and the session ended as its protocol says, unless that
   takes longer than :data:`GOODBYE` seconds.
 
+A server behind a proxy wants the client's address first, as a header of the PROXY protocol
+(https://www.haproxy.org/download/2.8/doc/proxy-protocol.txt).  It gets version 1, which every server that speaks the protocol
+reads, with the true addresses of the connection: it then treats us like any client of this host.
+
 STARTTLS: IMAP RFC 9051 section 6.2.1, POP3 (``STLS``) RFC 2595 section 4, ManageSieve RFC 5804 section 2.2, SMTP RFC 3207.
 """
 
@@ -266,6 +270,8 @@ def _leaf(endpoint: Endpoint, sni: Optional[str], deadline: float, algorithm: Op
     """One exchange: connect, STARTTLS, handshake, goodbye."""
     with socket.create_connection((endpoint.address, endpoint.port), _left(deadline)) as plain:
         wire = _Wire(plain, deadline)
+        if endpoint.proxy:
+            wire.say(_proxy_header(plain))
         if not endpoint.implicit:
             try:
                 _starttls(wire, endpoint.protocol)
@@ -329,6 +335,15 @@ class _Wire:
     def say(self, words: bytes) -> None:
         self.sock.settimeout(_left(self.deadline))
         self.sock.sendall(words)
+
+
+def _proxy_header(sock: socket.socket) -> bytes:
+    """The PROXY protocol's header, version 1 (section 2.1), that says where ``sock`` comes from and goes to."""
+    (source, source_port), (target, target_port) = sock.getsockname()[:2], sock.getpeername()[:2]
+    # A zone (fe80::1%eth0) is of this host only.
+    source, target = source.partition("%")[0], target.partition("%")[0]
+    family = "TCP6" if ":" in source else "TCP4"
+    return f"PROXY {family} {source} {target} {source_port} {target_port}\r\n".encode("ascii")
 
 
 def _starttls(wire: _Wire, protocol: str) -> None:

@@ -137,7 +137,7 @@ def test_what_fails_is_put_back(mailhost):
     result = undo(mailhost, NAME)
     assert result.code == 1
     assert "/etc/dovecot/private/dovecot.pem" in result.stderr
-    assert "The files are as they were, with the lineage installed." in result.stderr
+    assert "The files are as they were before." in result.stderr
     os.rename("/etc/dovecot/private/elsewhere.pem", "/etc/dovecot/private/dovecot.pem")
     assert (configuration(mailhost), view.leaves(mailhost)) == (before, served)
     assert undo(mailhost, NAME).code == 0

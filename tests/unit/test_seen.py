@@ -40,3 +40,10 @@ def test_d13_port_25_if_every_endpoint_was_seen():
 )
 def test_d13_port_25_not_on_any_doubt(served, keys):
     assert ports(*served, keys={IMAP: "A", **dict.fromkeys(keys, "A")}) == {993: ["A"]}
+
+
+def test_d13_port_25_not_if_an_endpoint_cannot_be_asked():
+    """It is among those that are looked after, and nobody saw what it serves."""
+    hidden = Endpoint("Postfix", "smtp", "127.0.0.1", 25, False, "haproxy")
+    assert ports(Served(V4, PAIR), Served(hidden, PAIR), keys={V4: "A", IMAP: "A"}) == {993: ["A"]}
+    assert ports(Served(V4, PAIR), Served(hidden, PAIR), keys={V4: "A", hidden: "A"}) == {25: ["A"]}
