@@ -38,11 +38,15 @@ NAME_SERVERS = {
     "bind9": "/usr/sbin/named",
     "unbound": "/usr/sbin/unbound",
 }
+#: Likewise, for a host that serves the web too; without it the tests of such a host are skipped.
+WEB_SERVERS = {
+    "nginx": "/usr/sbin/nginx",
+}
 #: Likewise, for tests of what is not about mail servers; without them they are skipped.
 SHELLS = {
     "zsh": "zsh",
 }
-_ALL = {**NEEDED, **NAME_SERVERS, **SHELLS}
+_ALL = {**NEEDED, **NAME_SERVERS, **WEB_SERVERS, **SHELLS}
 _POLICY = "/usr/sbin/policy-rc.d"
 
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from certbot_dovecot import checks
-from certbot_dovecot.checks import certificates, facts
+from certbot_dovecot import checks, renewals
+from certbot_dovecot.checks import certificates
 from certbot_dovecot.checks.facts import Bits, CronLine, Facts, Hook, Pem, Schedule, Timer, Tried
 from certbot_dovecot.checks.findings import Finding, Severity
 from certbot_dovecot.dane.rollover import Kind, Step
@@ -153,9 +153,9 @@ def test_renewals_do_not_reach_the_servers(hook, what):
 
 
 def test_directory_hooks_may_be_switched_off():
-    ini = ("/etc/letsencrypt/cli.ini", "# x\nno-directory-hooks = true\n")
+    settings = renewals.settings([("/etc/letsencrypt/cli.ini", "# x\nno-directory-hooks = true\n")])
     hook = Hook(HOOK, True, True, "/usr/bin/certbot-dovecot", True)
-    (finding,) = found("deploy-hook", snapshot.facts(held(**WITHOUT), hook=hook, cli_ini=ini))
+    (finding,) = found("deploy-hook", snapshot.facts(held(**WITHOUT), hook=hook, settings=settings))
     assert finding.where == "/etc/letsencrypt/cli.ini:2"
 
 
@@ -191,8 +191,8 @@ def test_must_staple_for_all(text, line):
 
 
 def test_what_cli_ini_says():
-    assert facts.cli_says("no_directory_hooks = True\n", "no-directory-hooks") == "true"
-    assert facts.cli_says("no-directory-hooks-x = true\n", "no-directory-hooks") == ""
+    assert renewals.cli_says("no_directory_hooks = True\n", "no-directory-hooks") == "true"
+    assert renewals.cli_says("no-directory-hooks-x = true\n", "no-directory-hooks") == ""
 
 
 SHORT = replace(AUTHORITY, signer=ca._make("Ends soon", [], AUTHORITY.root, ca=True, end=5 * DAY))
