@@ -34,6 +34,8 @@ _RECONFIGURE = (2, 3)
 #: Installers that are no installer.
 _NONE = ("", "None", "null")
 _NO = ("", "false", "no", "off", "0")
+_SWITCHED_OFF = "directory hooks are switched off"
+_DEPLOY = "--deploy-hook 'certbot-dovecot deploy'"
 _RECENT = datetime.timedelta(hours=1)
 #: Authenticators that need no option of their own.
 _PLAIN = ("nginx", "apache", "standalone")
@@ -117,7 +119,7 @@ def judge(parameters: Mapping[str, Any], settings: Settings, hook: Hook) -> Rene
         return Renewing(By.HOOK, installer, False, keeps)
     why, where = "", hook.path
     if settings.hooks_off:
-        why, where = "directory hooks are switched off", settings.hooks_off
+        why, where = _SWITCHED_OFF, settings.hooks_off
     elif hook.another:
         pass
     elif not hook.there:
@@ -140,13 +142,15 @@ def remedy(name: str, one: Renewing, version: Sequence[int]) -> str:
 
     :param version: certbot's, as for :func:`store`.
     """
-    if one.why.startswith("directory hooks"):
-        first = f"Take --no-directory-hooks out of {one.where}"
-        return f"{first}, or give it a hook of its own: {store(name, _DEPLOY, version)}"
-    again = f"remove {one.where}, if it is there, and certbot install --cert-name {name} --installer dovecot writes it again"
-    if one.shared:
-        return again[0].upper() + again[1:]
-    return f"{store(name, '--installer dovecot', version)} stores the installer; or {again}"
+    if one.why == _SWITCHED_OFF:
+        again = f"take --no-directory-hooks out of {one.where}"
+    else:
+        install = f"certbot install --cert-name {name} --installer dovecot"
+        again = f"remove {one.where}, if it is there, and {install} writes it again"
+    if not one.shared:
+        return f"{store(name, '--installer dovecot', version)} stores the installer; or {again}"
+    again = again[0].upper() + again[1:]
+    return f"{again}; or give it a hook of its own: {store(name, _DEPLOY, version)}"
 
 
 def store(name: str, options: str, version: Sequence[int]) -> str:
@@ -274,9 +278,6 @@ def _text(path: str) -> str:
         return (files.read_if_there(path) or b"").decode("utf-8", "replace")
     except Problem:
         return ""
-
-
-_DEPLOY = "--deploy-hook 'certbot-dovecot deploy'"
 
 
 def runs(lines: Iterable[tuple[str, str]]) -> tuple[tuple[str, str], ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import importlib.util
 import re
 import time
 
@@ -27,7 +28,7 @@ def web(mailhost):
     """The host, with nginx on it."""
     if packages.missing(packages.WEB_SERVERS):
         pytest.skip("nginx is not installed")
-    if "nginx" not in mailhost.certbot("plugins", check=False).stdout:
+    if importlib.util.find_spec("certbot_nginx") is None:
         pytest.skip("certbot-nginx is not installed")
     with nginx.run(f"{NAME} {SECURE}"):
         yield mailhost
@@ -143,6 +144,7 @@ def test_a_lineage_of_its_own_for_mail_is_the_better_way(web, turn):
     assert status(web, at=NEW_YEAR).code == 0
 
 
+@pytest.mark.skipif(bool(packages.missing(packages.NAME_SERVERS)), reason="it needs name servers")
 def test_a_new_key_under_published_records_is_critical_until_the_dns_follows(web, names, turn):
     web.certbot("--nginx", "-d", SECURE)
     install = ("install", "--installer", "dovecot", "--cert-name", SECURE)
@@ -185,3 +187,20 @@ def test_a_new_key_under_published_records_is_critical_until_the_dns_follows(web
     for text in (told, due.stdout, doctor.stdout):
         assert f"certbot-dovecot standby {SECURE}" in text
         assert NEW_KEY not in text
+
+
+def test_a_shared_lineage_without_directory_hooks_gets_a_hook_of_its_own(web):
+    """The remedy must not take the web server's installer away."""
+    web.certbot("--nginx", "-d", NAME, "--reuse-key")
+    web.certbot("install", "--installer", "dovecot", "--cert-name", NAME)
+    web.append("/etc/letsencrypt/cli.ini", "no-directory-hooks = true\n")
+    said = status(web)
+    assert said.code == FOUND
+    assert "its renewals do not reach the servers: directory hooks are switched off" in said.stdout
+    assert "installer dovecot" not in said.stdout
+    options, hook = re.search(r"or give it a hook of its own: (certbot .*?) --deploy-hook '(.*?)'", said.stdout).groups()
+    do(web, [*options.split(), "--deploy-hook", hook])
+    assert status(web).code == 0
+    web.certbot("renew", "-q", "--force-renewal")
+    assert set(served(web).values()) == {live(NAME)}
+    assert "installer = nginx" in conf(NAME)

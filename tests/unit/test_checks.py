@@ -119,6 +119,8 @@ def test_what_is_from_elsewhere_is_not_overdue():
 
 
 WITHOUT = {"lineage": snapshot.lineage(installer=""), "parameters": {}}
+SHARED = {"lineage": snapshot.lineage(installer="nginx"), "parameters": {"installer": "nginx"}}
+OFF = {"options": Options(dane="off")}
 HOOK = "/etc/letsencrypt/renewal-hooks/deploy/certbot-dovecot"
 
 
@@ -276,7 +278,9 @@ def test_a_key_of_its_year(year, issued, changes):
     ("changes", "severity", "words"),
     [
         ({}, Severity.NOTE, ["the renewals of this year kept it", "--force-renewal --new-key"]),
-        (WITHOUT, Severity.NOTE, ["without the installer", "certbot reconfigure"]),
+        (WITHOUT, Severity.NOTE, ["without the installer", "certbot-dovecot doctor --dns"]),
+        ({**WITHOUT, **OFF}, Severity.NOTE, ["without the installer", "--installer dovecot; then certbot renew"]),
+        ({**SHARED, **OFF}, Severity.NOTE, ["without the installer, and reuses the key certbot renew --cert-name"]),
         ({"step": Step(Kind.STANDBY, "no next")}, Severity.WARNING, ["(no next)", f"certbot-dovecot standby {NAME}"]),
         ({"step": Step(Kind.KEEP, "a doubt")}, Severity.NOTE, ["DANE keeps it (a doubt)"]),
         ({"step": Step(Kind.FREE, "none")}, Severity.NOTE, ["the renewals of this year kept it"]),
