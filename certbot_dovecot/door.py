@@ -12,7 +12,7 @@ import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Callable, Optional
 
 from certbot import errors
@@ -239,6 +239,8 @@ class Door:
 
     def _begin(self, job: Job) -> Optional[Deployment]:
         checkpoint = _Checkpoint(self.plugin)
+        # In cli.ini it is seen by everybody; on a timer's command line only here.
+        job = replace(job, retried=job.retried and not self.config.disable_renew_updates)
         return reconcile.begin(jobs.host(self.config.config_dir, job.options, commands.run, checkpoint), job)
 
     def _keep_true(self, lineage: Lineage) -> tuple[str, ...]:

@@ -51,6 +51,7 @@ def test_updates_that_are_switched_off(mailhost, where):
     failed = mailhost.certbot("renew", "-q", "--force-renewal", *said, check=False)
     assert failed.code == 1
     assert "Postfix does not run" in failed.stderr
+    assert f"certbot-dovecot deploy {NAME} then proves it" in failed.stderr
     mailhost.start("postfix")
     mailhost.certbot("renew", "-q", *said)
     left = status(mailhost)
