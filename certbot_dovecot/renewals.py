@@ -148,7 +148,7 @@ def remedy(name: str, one: Renewing, version: Sequence[int]) -> str:
         install = f"certbot install --cert-name {name} --installer dovecot"
         again = f"remove {one.where}, if it is there, and {install} writes it again"
     if not one.shared:
-        return f"{store(name, '--installer dovecot', version)} stores the installer; or {again}"
+        return f"{store(name, '--installer dovecot', version)}, which stores the installer; or {again}"
     again = again[0].upper() + again[1:]
     return f"{again}; or give it a hook of its own: {store(name, _DEPLOY, version)}"
 

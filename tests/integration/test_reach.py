@@ -144,6 +144,6 @@ def test_nothing_brings_renewals_and_what_is_advised_helps(mailhost):
     mailhost.append(INI, "no-directory-hooks = true\n")
     said = lost("directory hooks are switched off")
     assert f"or take --no-directory-hooks out of {INI}:" in said
-    do(mailhost, re.search(r"(certbot [^;]*? --installer dovecot) stores the installer", said)[1].split())
+    do(mailhost, re.search(r"(certbot [^;]*? --installer dovecot), which stores the installer", said)[1].split())
     mended()
     assert "installer = dovecot" in conf(NAME)
