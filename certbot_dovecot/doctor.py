@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Optional
 
 from certbot_dovecot import bundle as bundles
-from certbot_dovecot import checks, files, jobs, ledger, lineages, pairs, rotation, state, store, surroundings, watch
+from certbot_dovecot import checks, files, jobs, ledger, lineages, pairs, renewals, rotation, state, store, surroundings, watch
 from certbot_dovecot.checks import dovecot as of_dovecot
 from certbot_dovecot.checks import postfix as of_postfix
 from certbot_dovecot.checks.facts import DovecotFacts, Facts, Held, Pem, PostfixFacts, Tried
@@ -117,6 +117,8 @@ class _Gathering:
             hook=surroundings.deploy_hook(config_dir),
             resolvers=_resolvers({one.options.resolver for one in held if one.dane}),
             cli_ini=(cli_ini, (files.read_if_there(cli_ini) or b"").decode("utf-8", "replace")),
+            settings=surroundings.settings(config_dir, self.places),
+            certbot=renewals.version(),
         )
         return replace(facts, tried=_try(facts), broken=tuple(self.broken))
 

@@ -12,18 +12,31 @@ import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
-from shlex import quote
+from dataclasses import dataclass, replace
 from typing import Any, Callable, Optional
 
 from certbot import errors
 from certbot.plugins import common
 
-from certbot_dovecot import commands, files, glance, handover, hook, jobs, lineages, orphans, reconcile, standby, watch
+from certbot_dovecot import (
+    commands,
+    files,
+    glance,
+    handover,
+    hook,
+    jobs,
+    lineages,
+    orphans,
+    reconcile,
+    renewals,
+    standby,
+    watch,
+)
 from certbot_dovecot.bundle import Source
 from certbot_dovecot.certificates.names import is_host_name
 from certbot_dovecot.deploy.rollback import Rollback
 from certbot_dovecot.handover import Told
+from certbot_dovecot.lineages import Lineage
 from certbot_dovecot.plan import Job
 from certbot_dovecot.problems import FileProblem, Problem
 from certbot_dovecot.reconcile import Deployment
@@ -117,8 +130,8 @@ class Door:
         job = jobs.of_lineage(self.config.config_dir, lineage, self.options(lineage.name), True, self.start.spki)
         standby.refuse_install(self.way(), lineage.name)
         deployment = self._begin(job)
-        if deployment and lineage.installer != self.plugin.name:
-            deployment.notes += self._keep_true(lineage.name)
+        if deployment:
+            deployment.notes += self._keep_true(lineage)
         return deployment
 
     def renewed(self, name: str) -> Optional[Deployment]:
@@ -135,15 +148,19 @@ class Door:
         return self._begin(jobs.of_lineage(self.config.config_dir, lineage, self.options(name), False, self.start.spki))
 
     def issued(self, name: Optional[str], names: Sequence[str]) -> Optional[Deployment]:
-        """Write what ``certonly`` has just issued, if it is a lineage that is installed."""
-        found = [lineages.load(self.config.config_dir, name)] if name else lineages.matching(self.config.config_dir, names)
-        for lineage in found:
-            if lineage is not None and not glance.settled(self.home, lineage.name):
-                job = jobs.of_lineage(self.config.config_dir, lineage, self.options(lineage.name), False, self.start.spki)
-                deployment = self._begin(job)
+        """Write what certbot has just issued without saying so (``certonly``), if it is a lineage that is installed."""
+        for lineage in self.meant(name, names):
+            if not glance.settled(self.home, lineage):
+                deployment = self.renewed(lineage)
                 if deployment:
                     return deployment
         return None
+
+    def meant(self, name: Optional[str], names: Sequence[str]) -> list[str]:
+        """The names of the lineages that ``--cert-name`` or the host names on the command line mean."""
+        if name:
+            return [name] if lineages.load(self.config.config_dir, name) else []
+        return [lineage.name for lineage in lineages.matching(self.config.config_dir, names)]
 
     def register(self, name: Optional[str]) -> Optional[Told]:
         """Note that a lineage stands by for the one that ``--dovecot-standby-for`` names, and do what is to be done then.
@@ -225,16 +242,26 @@ class Door:
 
     def _begin(self, job: Job) -> Optional[Deployment]:
         checkpoint = _Checkpoint(self.plugin)
+        # In cli.ini it is seen by everybody; on a timer's command line only here.
+        job = replace(job, retried=job.retried and not self.config.disable_renew_updates)
         return reconcile.begin(jobs.host(self.config.config_dir, job.options, commands.run, checkpoint), job)
 
-    def _keep_true(self, name: str) -> tuple[str, ...]:
-        """See to it that a lineage is renewed to the servers whose renewal conf does not name us (rule R11)."""
-        path = hook.ensure(self.config.renewal_deploy_hooks_dir)
-        note = f"The renewal configuration of {name} does not name the installer. {path} keeps the servers up to date"
-        note += " instead; but certbot takes a new key at every renewal then, unless the lineage says reuse_key."
-        if _version() >= (2, 3):
-            note += f" To store the installer: certbot reconfigure --cert-name {quote(name)} --installer dovecot"
-        return (note,)
+    def _keep_true(self, lineage: Lineage) -> tuple[str, ...]:
+        """See to it that a lineage is renewed to the servers whatever becomes of its renewal conf (rule R11).
+
+        ``certonly``, ``reconfigure --installer null`` and a certbot without this plugin drop the installer from it in silence.
+        """
+        ours = lineage.installer == self.plugin.name
+        try:
+            path = hook.ensure(self.config.renewal_deploy_hooks_dir)
+        except Problem as problem:
+            if not ours:
+                raise
+            return (f"{problem} While the renewal configuration names the installer, nothing depends on that hook.",)
+        if ours:
+            return ()
+        parameters = lineages.parameters(self.config.config_dir, lineage.name)
+        return renewals.notes(lineage.name, sorted(lineage.names()), parameters, path, renewals.version())
 
     def _given(self) -> dict[str, Any]:
         return {
@@ -349,9 +376,3 @@ def _reverter() -> Iterator[None]:
 
 def _absolute(path: str) -> str:
     return os.path.abspath(path) if path else ""
-
-
-def _version() -> tuple[int, ...]:
-    import certbot
-
-    return tuple(int(part) for part in certbot.__version__.split(".")[:2] if part.isdigit())

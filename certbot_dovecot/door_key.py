@@ -5,7 +5,8 @@ takes effect for ``run`` and ``renew`` in every version.  So this room finds the
 the choice (:mod:`~certbot_dovecot.rotation`), and holds it back where TLSA records of the present key are published (rule R4).
 
 Under ``renew`` certbot does not say which lineage it is: it is found by its names, its kind of key, and by the option
-``dovecot_standby_for``, which is all that tells a lineage from the one that stands by for it.  On doubt the key stays.
+``dovecot_standby_for``, which is all that tells a lineage from the one that stands by for it.  One with the same names that a
+web server has is told by its installer: certbot does not prepare us for it.  On doubt the key stays.
 
 Raises :class:`~certbot_dovecot.problems.Problem` only; certbot's options are then as they were.
 """
@@ -13,12 +14,13 @@ Raises :class:`~certbot_dovecot.problems.Problem` only; certbot's options are th
 from __future__ import annotations
 
 import datetime
+import re
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Optional
 
-from certbot_dovecot import handover, jobs, lineages, rotation, standby, watch
+from certbot_dovecot import handover, jobs, lineages, renewals, rotation, standby, watch
 from certbot_dovecot.certificates.names import shown_lines
 from certbot_dovecot.dane.rollover import Kind, Step
 from certbot_dovecot.door import Door, Start
@@ -144,10 +146,19 @@ class _Choosing:
         kind = self.config.key_type if self.config.verb == "renew" else None
         found = lineages.matching(self.config.config_dir, names, kind)
         if self.config.verb == "renew" and len(found) > 1:
+            found = self._ours(found)
             found = [lineage for lineage in found if lineage.standby_for == first] or found
         if len(found) > 1:
             return None, [lineage.name for lineage in found]
         return (found[0] if found else None), ()
+
+    def _ours(self, found: list[Lineage]) -> list[Lineage]:
+        """Those of several that certbot prepares us for: their renewal confs name us, unless an installer is said for all."""
+        argv = any(re.match(r"(-i|--inst)", argument) for argument in sys.argv[1:])
+        inis = renewals.read_inis(self.config.config_dir)
+        if argv or any(renewals.cli_says(text, "installer") for _, text in inis):
+            return found
+        return [lineage for lineage in found if lineage.installer == renewals.OURS] or found
 
     def _names(self) -> list[str]:
         """The names that certbot was told; since 5.3 it keeps addresses apart."""

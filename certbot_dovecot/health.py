@@ -17,10 +17,12 @@ from enum import IntEnum
 from shlex import quote
 from typing import Optional
 
+from certbot_dovecot import renewals
 from certbot_dovecot.dane.answers import Key, Owner
 from certbot_dovecot.dane.gates import Mismatch
 from certbot_dovecot.dane.rollover import Kind, Standing, Step
 from certbot_dovecot.problems import sentence
+from certbot_dovecot.renewals import By, Renewing
 from certbot_dovecot.servers.contract import Endpoint
 
 #: The port that other hosts' mail comes in at: the only one whose records senders look at (RFC 7672).
@@ -96,10 +98,15 @@ class Deployed:
     :param step: what the DNS allows; None if it was not asked.
     :param asked: when it was asked, UTC.
     :param due: whether a change of the key is due.
+    :param since: the year since which the key is served; None if that was not looked at.
+    :param dane_off: whether TLSA records do not matter (``--dovecot-dane off``).
     :param publishes: whether records are published by us.
     :param owners: what was said of the owner names.
     :param mismatches: addresses of its hosts whose key the records do not match, if the DNS was asked now (rule D18).
     :param dns_notes: what of the DNS was not looked at, if it was asked now; full sentences.
+    :param renewing: what its renewals do; None if certbot does not know it, or that could not be told.
+    :param stale: owner names whose records match a former key of it only.
+    :param certbot: certbot's version.
     :param problem: what stood in the way of all this; empty for nothing.
     """
 
@@ -118,10 +125,15 @@ class Deployed:
     step: Optional[Step] = None
     asked: Optional[datetime.datetime] = None
     due: bool = False
+    since: Optional[int] = None
+    dane_off: bool = False
     publishes: bool = False
     owners: tuple[Owner, ...] = ()
     mismatches: tuple[Mismatch, ...] = ()
     dns_notes: tuple[str, ...] = ()
+    renewing: Optional[Renewing] = None
+    stale: tuple[str, ...] = ()
+    certbot: tuple[int, ...] = (5, 8)
     problem: str = ""
 
 
@@ -178,7 +190,8 @@ def findings(status: Status) -> tuple[Finding, ...]:
         Finding(Grade.CRITICAL, "", f"{server} cannot be looked at: {text.rstrip('.')}") for server, text in status.failures
     ]
     for lineage in status.lineages:
-        found += [*_records(lineage), *_expiry(lineage, status), *_keys(lineage), *_addresses(lineage)]
+        found += [*_records(lineage), *_expiry(lineage, status), *_keys(lineage), *_addresses(lineage), *_stale(lineage)]
+        found += _renewals(lineage, status)
     found += _endpoints(status.endpoints)
     if not any(lineage.servers for lineage in status.lineages) and not status.failures:
         todo = "certbot --installer dovecot -d NAME gets and installs one"
@@ -230,7 +243,7 @@ def _records(one: Deployed) -> list[Finding]:
         )  # fmt: skip
     if one.open:
         # No certbot renew comes by for what is no lineage of certbot's.
-        who = "This does it:" if one.external else "The next certbot renew does it, or now:"
+        who = "The next certbot renew does it, or now:" if _each_run(one) else "This does it:"
         found.append(
             Finding(
                 Grade.WARNING, one.name, f"what was installed is not proven on {' and '.join(one.open)}",
@@ -241,7 +254,8 @@ def _records(one: Deployed) -> list[Finding]:
         found.append(
             Finding(
                 Grade.WARNING, one.name, "certbot has another certificate than the servers",
-                f"The next certbot renew brings it there, or now: certbot-dovecot deploy {quote(one.name)}",
+                f"{'The next certbot renew brings it there, or now:' if _each_run(one) else 'This brings it there:'} "
+                f"certbot-dovecot deploy {quote(one.name)}",
             )
         )  # fmt: skip
     return found
@@ -304,6 +318,56 @@ def _addresses(one: Deployed) -> list[Finding]:
         what = f"{each.where} serves the key 3 1 1 {each.key.sha256}, which {which}"
         found.append(Finding(grade, one.name, what, f"{todo} beside what stands there"))
     return found
+
+
+def _each_run(one: Deployed) -> bool:
+    """Whether the next ``certbot renew`` looks after it, due or not."""
+    return not one.external and (one.renewing is None or one.renewing.each_run)
+
+
+def _stale(one: Deployed) -> list[Finding]:
+    """A key that changed while records of the one before are published."""
+    if not one.servers or not one.stale or one.leaf is None:
+        return []
+    what = f"the key has changed, and the TLSA records of {_some(one.stale)} match only a former one"
+    todo = f"Publish 3 1 1 {one.leaf.key.sha256} there now; then certbot-dovecot deploy {quote(one.name)} asks the DNS again"
+    return [Finding(Grade.CRITICAL, one.name, what, todo)]
+
+
+def _renewals(one: Deployed, status: Status) -> list[Finding]:
+    """Renewals that do not reach the servers, or whose key is not looked after, by what certbot's configuration says now."""
+    renewing, found = one.renewing, []
+    if renewing is None or one.external or one.lost or set(one.servers) <= set(one.withdrawn):
+        return []
+    if renewing.by is By.NOTHING:
+        what = f"its renewals do not reach the servers: {renewing.why}, and its renewal conf does not name the installer"
+        found.append(Finding(Grade.WARNING, one.name, what, f"{renewals.remedy(one.name, renewing, one.certbot)}"))
+    if not renewing.keeps_key:
+        what = "every renewal takes a new key, for certbot does it without the installer, and without reuse_key"
+        todo = f"To keep the key: {renewals.keep_key(one.name, renewing.installer, one.certbot)}"
+        found.append(Finding(Grade.WARNING, one.name, what, todo))
+    elif renewing.by is not By.INSTALLER and one.due and not one.standby:
+        what = f"a new key is due, for the present one is of {one.since}, and certbot renews it without the installer"
+        found.append(Finding(Grade.WARNING, one.name, what, f"{_change(one, status.at)}"))
+    if renewing.by is By.INSTALLER and not renewing.each_run and (one.standby or one.publishes):
+        what = f"nobody looks after its TLSA records between renewals: {renewing.where} says disable-renew-updates"
+        todo = f"Take that out; or run certbot-dovecot deploy {quote(one.name)} every day"
+        found.append(Finding(Grade.WARNING, one.name, what, todo))
+    return found
+
+
+def _change(one: Deployed, now: datetime.datetime) -> str:
+    """How a key that is due is changed, where the installer is not called."""
+    step = one.step
+    if one.dane_off or (step is not None and step.kind is Kind.FREE and one.asked and renewals.recent(one.asked, now)):
+        return f"Nothing is published of it. To change it now: {renewals.new_key(one.name)}"
+    if step is None or step.kind is Kind.FREE:
+        return f"Whether it may change now, the DNS says: certbot-dovecot status --dns {quote(one.name)}"
+    return f"It must wait: {step.reason}. Make the change safe: certbot-dovecot standby {quote(one.name)}"
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
 
 
 def _endpoints(asked: Sequence[Asked]) -> list[Finding]:

@@ -9,6 +9,7 @@ certbot's life cycle (facts measured on 2.1 and 5.8) and what we make of it:
 ``restart``         reload and prove (:meth:`certbot_dovecot.reconcile.Deployment.prove`)
 ``renew_deploy``    write, for a lineage that is installed; certbot calls ``restart`` next
 ``generic_updates`` at every ``certbot renew``, due or not: finish what an earlier run could not
+``restart`` alone   a renewal with ``--disable-renew-updates``: do both there, for there is no other call
 ==================  ===================================================================================
 
 Failures are certbot's ``PluginError`` with the problem's sentences.  Under ``renew`` and ``certonly`` ``prepare`` never raises
@@ -242,6 +243,8 @@ class Installer(common.Installer):
                     return
                 self._deployment = self._door().issued(self.config.certname, _names(self.config))
                 self._prove()
+            elif self.config.verb == "renew" and self.config.disable_renew_updates:
+                self._finish_renewal()
 
     def renew_deploy(self, lineage: interfaces.RenewableCert, *args: Any, **kwargs: Any) -> None:
         """Write a renewed lineage to the servers that it is installed on; :meth:`restart` proves it.
@@ -261,7 +264,7 @@ class Installer(common.Installer):
         from certbot_dovecot import glance
 
         with _translated():
-            home = os.path.join(self.config.config_dir, "dovecot")
+            home = self._home()
             if not glance.settled(home, lineage.lineagename):
                 self._deployment = self._door().renewed(lineage.lineagename)
                 self._prove()
@@ -328,6 +331,20 @@ class Installer(common.Installer):
             _notify(lines)
         self._warn(report, deployment.plan.job.lineage)
         self._tell_orphans()
+
+    def _finish_renewal(self) -> None:
+        """Do what ``renew_deploy`` and ``generic_updates`` do, which ``--disable-renew-updates`` leaves out of a renewal."""
+        from certbot_dovecot import glance
+
+        certname, names = self.config.certname, _names(self.config)
+        self._deployment = self._door().issued(certname, names)
+        self._prove()
+        for name in self._door().meant(certname, names):
+            if not glance.tended(self._home(), name, datetime.datetime.now(datetime.timezone.utc)):
+                self._tell(self._door().tend(name))
+
+    def _home(self) -> str:
+        return os.path.join(self.config.config_dir, "dovecot")
 
     def _warn(self, report: Report, lineage: str) -> None:
         """What an admin must know, also when ``-q`` hides everything but errors."""

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from typing import Any, Optional
 
 from certbot_dovecot import bundle as bundles
-from certbot_dovecot import files, lineages, pairs, state, store
+from certbot_dovecot import files, lineages, pairs, renewals, state, store
 from certbot_dovecot.bundle import Source
 from certbot_dovecot.certificates.names import check_text, checked
 from certbot_dovecot.commands import Runner
@@ -66,7 +66,9 @@ def of_lineage(
     pair = pairs.find(config_dir, home(config_dir), lineage.name)
     following = pair.following() if pair and pair.serving.lineage.name == lineage.name else None
     next_key = following.sha256 if following else ""
-    return Job(lineage.name, lineage.source, chosen, lineage.history, explicit, before, following=next_key)
+    parameters, said = {"installer": lineage.installer}, renewals.settings(renewals.read_inis(config_dir))
+    retried = renewals.judge(parameters, said, renewals.Hook("")).each_run
+    return Job(lineage.name, lineage.source, chosen, lineage.history, explicit, before, following=next_key, retried=retried)
 
 
 def of_files(source: Source, domains: list[str], chosen: Options, folder: str = "") -> Job:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Optional
 
 from certbot_dovecot import bundle as bundles
-from certbot_dovecot import files
+from certbot_dovecot import files, renewals
 from certbot_dovecot.bundle import Source
 from certbot_dovecot.certificates.names import check_lineage, is_lineage
 from certbot_dovecot.problems import Problem
@@ -84,7 +84,7 @@ def load(config_dir: str, name: str) -> Optional[Lineage]:
             name,
             Source(conf["privkey"], conf["cert"], conf["chain"], conf["fullchain"]),
             conf.get("archive_dir") or os.path.join(config_dir, "archive", name),
-            installer=_said(params.get("installer")),
+            installer=renewals.installer_of(params),
             reuse_key=None if reuse is None else str(reuse).lower() == "true",
             standby_for=_said(params.get("dovecot_standby_for")),
         )

@@ -40,6 +40,7 @@ class Job:
     :param explicit: true for ``run`` and ``install``: add it to every server.
     :param replaces: name of the lineage whose place it takes, on every server that serves that one; empty for none.
     :param following: SPKI of the key that comes next, for the TLSA data; empty for none.
+    :param retried: whether the next ``certbot renew`` tries again what could not be proven.
     """
 
     lineage: str
@@ -50,6 +51,7 @@ class Job:
     before: Optional[str] = None
     replaces: str = ""
     following: str = ""
+    retried: bool = True
 
 
 @dataclass(frozen=True)

@@ -352,7 +352,9 @@ class Deployment:
             raise DeployProblem(
                 f"the certificate {decided.job.lineage} is in place, but not proven everywhere: " + "; ".join(parts),
                 left="The files and the configuration are the new ones",
-                todo="Mend or start that server; the next certbot renew then proves it by itself",
+                todo="Mend or start that server; the next certbot renew then proves it by itself"
+                if decided.job.retried
+                else f"Mend or start that server; certbot-dovecot deploy {decided.job.lineage} then proves it",
                 kept=True,
             )
 

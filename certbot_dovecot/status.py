@@ -23,12 +23,26 @@ from typing import Optional
 from cryptography import x509
 
 from certbot_dovecot import bundle as bundles
-from certbot_dovecot import files, glance, jobs, ledger, lineages, pairs, rotation, store, watch
+from certbot_dovecot import (
+    files,
+    glance,
+    jobs,
+    ledger,
+    lineages,
+    pairs,
+    renewals,
+    rotation,
+    sharing,
+    store,
+    surroundings,
+    watch,
+)
 from certbot_dovecot.dane import gates, rollover
 from certbot_dovecot.dane.answers import Key, Owner, port_of
 from certbot_dovecot.dane.rollover import Standing
 from certbot_dovecot.health import Asked, Deployed, Leaf, Status
 from certbot_dovecot.problems import NotInstalled, Problem
+from certbot_dovecot.renewals import By
 from certbot_dovecot.servers import discovery, probe
 from certbot_dovecot.servers.contract import IMailServer, Served
 from certbot_dovecot.servers.probe import Question
@@ -68,6 +82,7 @@ def make(way: Way, names: Sequence[str] = (), every: bool = False, dns: bool = F
         replace(one, withdrawn=_withdrawn(way, one, options[one.name], named[_which(options[one.name])])) for one in found
     )
     found = tuple(_with_dns(way, one, ours[one.name], dns) for one in found)
+    found = _with_renewals(way, found, options)
     rest = {each.endpoint: each for some in servers.values() for server in some for each in server.look().served}
     wanted, left_out = choose([(one, ours[one.name]) for one in found], sorted(rest.values(), key=str), every)
     notes += left_out
@@ -159,6 +174,40 @@ def _recalled(way: Way, one: Deployed, ours: Sequence[Served], now: bool) -> Dep
     if pair is None:
         return one
     return replace(one, due=rotation.is_due(pair.options.key_rotation, pair.since(), way.clock()))
+
+
+def _with_renewals(way: Way, found: Sequence[Deployed], options: Mapping[str, Options]) -> tuple[Deployed, ...]:
+    """With what the renewals of each do, by certbot's configuration as it is now."""
+    if not any(one.servers for one in found):
+        return tuple(found)
+    settings, hook = surroundings.settings(way.config_dir, surroundings.HERE), surroundings.deploy_hook(way.config_dir)
+    return tuple(_with_renewal(way, one, options[one.name], settings, hook) for one in found)
+
+
+def _with_renewal(
+    way: Way, one: Deployed, chosen: Options, settings: renewals.Settings, hook: renewals.Hook
+) -> Deployed:
+    """Likewise, for one."""
+    parameters = lineages.parameters(way.config_dir, one.name)
+    if not one.servers or one.external or one.problem or not parameters:
+        return one
+    renewing = renewals.judge(parameters, settings, hook)
+    if chosen.reuse_key is False or str(parameters.get("reuse_key")).lower() == "false":
+        # A new key at every renewal is what the admin wants.
+        renewing = replace(renewing, keeps_key=True)
+    one = replace(one, renewing=renewing, certbot=renewals.version(), dane_off=chosen.dane == "off")
+    try:
+        pair = way.pair(one.name) if one.live else None
+        if pair is None or pair.serving.lineage.name != one.name:
+            return one
+        if one.owners and pair.standby is None and chosen.dane != "off":
+            one = replace(one, stale=tuple(sharing.stale(one.owners, pair.serving.key(), pair.retired())))
+        if renewing.by is By.INSTALLER:
+            return one
+        since = pair.since()
+        return replace(one, since=since, due=rotation.is_due(chosen.key_rotation, since, way.clock()))
+    except Problem as problem:
+        return replace(one, problem=str(problem))
 
 
 _Servers = dict[tuple[str, str, str], tuple[IMailServer, ...]]

@@ -14,10 +14,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Optional
 
-from certbot_dovecot import files, hook
-from certbot_dovecot.checks.facts import Bits, CronLine, Hook, Roots, Schedule, Timer
+from certbot_dovecot import files, hook, renewals
+from certbot_dovecot.checks.facts import Bits, CronLine, Roots, Schedule, Timer
 from certbot_dovecot.commands import Command, Runner
 from certbot_dovecot.problems import Problem
+from certbot_dovecot.renewals import Hook
 
 #: What units and lines that renew certificates are called by.
 _RENEWS = re.compile(r"certbot|letsencrypt", re.IGNORECASE)
@@ -32,12 +33,18 @@ class Places:
     :param systemd: the directory that is there where systemd runs.
     :param tables: globs of cron's tables.
     :param scripts: globs of scripts that cron runs by the hour, day or week.
+    :param units: globs of systemd's services, what goes before others first (systemd.unit(5)).
     :param bundles: files of trusted CAs, of which the first that is there counts, behind that of OpenSSL itself.
     """
 
     systemd: str = "/run/systemd/system"
     tables: tuple[str, ...] = ("/etc/crontab", "/etc/cron.d/*", "/var/spool/cron/crontabs/*", "/var/spool/cron/*")
     scripts: tuple[str, ...] = ("/etc/cron.hourly/*", "/etc/cron.daily/*", "/etc/cron.weekly/*")
+    units: tuple[str, ...] = (
+        "/etc/systemd/system/*.service.d/*.conf",
+        "/etc/systemd/system/*.service",
+        "/usr/lib/systemd/system/*certbot*.service",
+    )
     bundles: tuple[str, ...] = (
         "/etc/ssl/certs/ca-certificates.crt",
         "/etc/pki/tls/certs/ca-bundle.crt",
@@ -96,6 +103,26 @@ def _cron_lines(places: Places) -> Iterable[CronLine]:
             for number, line in enumerate(_text(path).splitlines(), 1):
                 if _RENEWS.search(line) and not line.lstrip().startswith("#"):
                     yield CronLine(path, number, line.strip())
+
+
+def settings(config_dir: str, places: Places) -> renewals.Settings:
+    """Certbot's settings that decide what a renewal does, from ``cli.ini`` and from what runs ``certbot renew``."""
+    systemd = os.path.isdir(places.systemd)
+    cron = [one for one in _cron_lines(places) if not (systemd and renewals.only_without_systemd(one.text))]
+    lines = [(f"{one.path}:{one.line}", one.text) for one in cron]
+    if systemd:
+        lines += next(filter(None, map(_exec_starts, places.units)), [])
+    return renewals.settings(renewals.read_inis(config_dir), renewals.runs(lines))
+
+
+def _exec_starts(pattern: str) -> list[tuple[str, str]]:
+    """Place and text of the lines that run certbot in systemd's services."""
+    return [
+        (f"{path}:{number}", line.strip())
+        for path in sorted(glob.glob(pattern))
+        for number, line in enumerate(_text(path).splitlines(), 1)
+        if line.lstrip().startswith("ExecStart=") and _RENEWS.search(line)
+    ]
 
 
 def _cron_runs() -> bool:

@@ -91,6 +91,7 @@ ALL = (
     Check("timer", host.timer, _no_timers),
     Check("overdue", certificates.overdue, _nothing_held),
     Check("deploy-hook", host.deploy_hook, _nothing_held),
+    Check("renew-updates", host.renew_updates, _nothing_held),
     Check("must-staple", certificates.must_staple, _nothing_held),
     Check("chain", certificates.chain, _no_roots),
     Check("sni-names", certificates.sni_names, _no_server),

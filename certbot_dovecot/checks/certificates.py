@@ -10,6 +10,7 @@ from typing import Optional
 from cryptography import x509
 
 from certbot_dovecot import bundle as bundles
+from certbot_dovecot import renewals
 from certbot_dovecot.checks import dovecot, facts
 from certbot_dovecot.checks.facts import Facts, Held, Pem
 from certbot_dovecot.checks.findings import Finding, Severity
@@ -27,9 +28,9 @@ _TESTS = ("staging", "pebble", "fake le")
 def must_staple(known: Facts) -> Iterator[Finding]:
     """A renewal that will ask for a certificate that neither server can serve."""
     todo = "Take must_staple out of it: neither Dovecot nor Postfix staples, and a certificate that demands it is refused here"
-    if facts.cli_says(known.cli_ini[1], "must-staple") not in ("", "false"):
+    if renewals.cli_says(known.cli_ini[1], "must-staple") not in ("", "false"):
         what = "every certificate that is issued next will demand OCSP stapling, and servers keep the old ones until their end"
-        yield Finding("must-staple", Severity.WARNING, what, facts.place_of(*known.cli_ini, "must-staple"), todo)
+        yield Finding("must-staple", Severity.WARNING, what, renewals.place_of(*known.cli_ini, "must-staple"), todo)
     for held in known.held:
         if str(held.parameters.get("must_staple")).lower() == "true":
             what = "the next renewal will demand OCSP stapling, and the servers keep the old certificate until it expires"
@@ -109,12 +110,14 @@ def key_age(known: Facts) -> Iterator[Finding]:
         late = known.now - datetime.datetime(known.now.year, 1, 1, tzinfo=datetime.timezone.utc) > _NEW_YEAR
         # The first renewal of a year takes the new key: one of last year is in order before that.
         renewed = (pem.validity[0] + datetime.timedelta(hours=1)).year
-        if year < known.now.year and (late if held.standby else year < renewed):
-            severity, why, todo = _kept(held)
+        # Where the installer is not called, no renewal does that.
+        alone = held.lineage is not None and not held.stores_installer and not held.standby
+        if year < known.now.year and (late if held.standby else alone or year < renewed):
+            severity, why, todo = _kept(held, known)
             yield Finding("key-age", severity, f"its key is of {year}: {why}", pem.path, todo, held.name)
 
 
-def _kept(held: Held) -> tuple[Severity, str, str]:
+def _kept(held: Held, known: Facts) -> tuple[Severity, str, str]:
     """Why a key was kept, and the remedy."""
     name = quote(held.name)
     if held.standby:
@@ -129,14 +132,16 @@ def _kept(held: Held) -> tuple[Severity, str, str]:
     if held.external:
         why = "the present certificate was issued for a key of an earlier year"
         return Severity.NOTE, why, "Ask the CA for the next one with a new key: certbot-dovecot csr"
-    renew = f"certbot renew --cert-name {quote(held.name)} --force-renewal --new-key"
-    if not held.stores_installer:
-        return Severity.NOTE, "certbot renews it without the installer, and reuses the key", f"{_store(held)}; then {renew}"
-    return Severity.NOTE, "the renewals of this year kept it", renew
-
-
-def _store(held: Held) -> str:
-    return f"certbot reconfigure --cert-name {quote(held.name)} --installer dovecot"
+    renew = renewals.new_key(held.name)
+    if held.stores_installer:
+        return Severity.NOTE, "the renewals of this year kept it", renew
+    why = "certbot renews it without the installer, and reuses the key"
+    asked = held.survey.at if held.step is not None and held.survey is not None else None
+    if held.options.dane != "off" and not (asked and renewals.recent(asked, known.now)):
+        return Severity.NOTE, why, f"certbot-dovecot doctor --dns {quote(held.name)} says whether it may change now, and how"
+    if known.renewing(held).shared:
+        return Severity.NOTE, why, renew
+    return Severity.NOTE, why, f"{renewals.store(held.name, '--installer dovecot', known.certbot)}; then {renew}"
 
 
 def overdue(known: Facts) -> Iterator[Finding]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from shlex import quote
 
+from certbot_dovecot import renewals
 from certbot_dovecot.checks.facts import Facts, Held
 from certbot_dovecot.checks.findings import Finding, Severity
 from certbot_dovecot.dane import gates
@@ -107,18 +108,23 @@ def resolver(facts: Facts) -> Iterator[Finding]:
 def reuse_key(facts: Facts) -> Iterator[Finding]:
     """Renewals that take a new key while records of the present one are published."""
     for held in facts.held:
-        if not held.dane or held.lineage is None:
+        if held.lineage is None or not held.installed:
             continue
         where = held.line("reuse_key")
         if held.stores_installer:
+            if not held.dane:
+                continue
             if held.lineage.reuse_key is False or held.options.reuse_key is False:
                 what = "every renewal asks for a new key (--no-reuse-key), while TLSA records keep the present one"
                 todo = f"certbot renew --cert-name {quote(held.name)} --force-renewal --reuse-key, once"
                 yield Finding("reuse-key", Severity.NOTE, what, where, todo, held.name)
         elif not held.lineage.reuse_key:
-            what = "certbot renews it without the installer and with a new key each time, while TLSA records name this one"
-            todo = f"certbot reconfigure --cert-name {quote(held.name)} --installer dovecot --reuse-key (certbot 2.3 or later)"
-            yield Finding("reuse-key", Severity.WARNING, what, where, todo, held.name)
+            if not held.dane and (held.lineage.reuse_key is False or held.options.reuse_key is False):
+                continue
+            what = "certbot renews it without the installer and with a new key each time"
+            what += ", while TLSA records name this one" if held.dane else ""
+            todo = renewals.keep_key(held.name, held.lineage.installer, facts.certbot)
+            yield Finding("reuse-key", Severity.WARNING if held.dane else Severity.NOTE, what, where, todo, held.name)
 
 
 def _owners(held: Held) -> Sequence[Owner]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import datetime
 import functools
 import os
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Optional
@@ -22,6 +21,7 @@ from certbot_dovecot.dane.answers import Survey
 from certbot_dovecot.dane.rollover import Step
 from certbot_dovecot.ledger import Ledger
 from certbot_dovecot.lineages import Lineage
+from certbot_dovecot.renewals import Hook, Renewing, Settings, judge, place_of
 from certbot_dovecot.servers.contract import Pair, View
 from certbot_dovecot.servers.dovecot_conf import Tree
 from certbot_dovecot.servers.dovecot_view import Effective
@@ -249,26 +249,6 @@ class Schedule:
 
 
 @dataclass(frozen=True)
-class Hook:
-    """The directory hook of rule R11.
-
-    :param path: where ours is, or would be.
-    :param there: whether it is there.
-    :param executable: whether certbot would run it.
-    :param command: what it calls; empty if that cannot be told.
-    :param command_there: whether that is there.
-    :param another: path of another hook that calls certbot-dovecot; empty for none.
-    """
-
-    path: str
-    there: bool = False
-    executable: bool = False
-    command: str = ""
-    command_there: bool = False
-    another: str = ""
-
-
-@dataclass(frozen=True)
 class Facts:
     """All of it.
 
@@ -285,6 +265,8 @@ class Facts:
     :param roots: the CAs that this system trusts; None if there is no list of them.
     :param resolvers: ``--dovecot-resolver`` to what is wrong with the resolver; empty if it is trusted.
     :param cli_ini: certbot's ``cli.ini``: path and text.
+    :param settings: what certbot's settings say that decides about renewals.
+    :param certbot: its version.
     """
 
     now: datetime.datetime
@@ -302,31 +284,21 @@ class Facts:
     roots: Optional[Roots] = None
     tried: tuple[Tried, ...] = ()
     schedule: Schedule = Schedule()
-    hook: Hook = Hook("")
+    hook: Hook = field(default_factory=lambda: Hook(""))
     resolvers: Mapping[str, str] = field(default_factory=dict)
     cli_ini: tuple[str, str] = ("", "")
+    settings: Settings = field(default_factory=Settings)
+    certbot: tuple[int, ...] = (5, 8)
 
     def owner_of(self, path: str) -> str:
         """The lineage in whose folder a file is; empty if it is not in the store."""
         return self.folders.get(os.path.dirname(os.path.normpath(path)), "")
 
+    def renewing(self, one: Held) -> Renewing:
+        """What the renewals of a lineage do, one that certbot knows."""
+        return judge(one.parameters, self.settings, self.hook)
+
     @property
     def views(self) -> Iterable[tuple[str, View]]:
         """(server, view) of every server that could be looked at."""
         return [*(("Dovecot", one.view) for one in self.dovecot), *(("Postfix", one.view) for one in self.postfix)]
-
-
-def place_of(path: str, text: str, name: str) -> str:
-    """``file:line`` of the last line that sets ``name``; the file alone if none does."""
-    lines = [number for number, line in enumerate(text.splitlines(), 1) if re.match(rf"\s*{re.escape(name)}\s*(?:=|$)", line)]
-    return f"{path}:{lines[-1]}" if lines else path
-
-
-def cli_says(text: str, option: str) -> str:
-    """What ``cli.ini`` says of an option: lower case, ``true`` for one without a value; empty for nothing."""
-    said = ""
-    for line in text.splitlines():
-        match = re.match(rf"\s*{option}\s*(?:[=: ]\s*(.*?))?\s*$", line.split("#")[0].replace("_", "-"), re.IGNORECASE)
-        if match:
-            said = (match.group(1) or "true").lower()
-    return said

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from shlex import quote
 
-from certbot_dovecot.checks import facts
-from certbot_dovecot.checks.facts import CronLine, Facts
+from certbot_dovecot import renewals
+from certbot_dovecot.checks.facts import Facts
 from certbot_dovecot.checks.findings import Finding, Severity
+from certbot_dovecot.renewals import By, only_without_systemd
 
 #: States of a unit file that is started at boot, or does not need that.
 _STARTED = ("enabled", "enabled-runtime", "static", "generated", "transient", "indirect", "alias", "linked")
@@ -29,7 +29,7 @@ def timer(known: Facts) -> Iterator[Finding]:
 def _scheduled(known: Facts) -> Iterator[Finding]:
     schedule = known.schedule
     active = [one for one in schedule.timers if one.active]
-    lines = [line for line in schedule.cron if not (schedule.systemd and _only_without_systemd(line))]
+    lines = [line for line in schedule.cron if not (schedule.systemd and only_without_systemd(line.text))]
     if active:
         if not any(one.state in ("", *_STARTED) for one in active) and not lines:
             what = f"{active[0].unit} runs now, but is {active[0].state}: after the next boot nothing renews certificates"
@@ -51,43 +51,32 @@ def _scheduled(known: Facts) -> Iterator[Finding]:
         yield Finding("timer", Severity.WARNING, what, "", todo)
 
 
-def _only_without_systemd(line: CronLine) -> bool:
-    """Whether a line does nothing under systemd, as that of Debian's package."""
-    return re.search(r"!\s+-d\s+/run/systemd/system", line.text) is not None
-
-
 def deploy_hook(known: Facts) -> Iterator[Finding]:
     """An installed lineage whose renewals do not reach the servers (rule R11)."""
-    hook = known.hook
-    store = "certbot reconfigure --cert-name {} --installer dovecot (certbot 2.3 or later)"
     for held in known.held:
-        calls = [str(held.parameters.get(name) or "") for name in ("renew_hook", "deploy_hook")]
-        if not held.installed or held.lineage is None or held.stores_installer or any("certbot-dovecot" in c for c in calls):
+        if not held.installed or held.lineage is None:
             continue
-        off = facts.cli_says(known.cli_ini[1], "no-directory-hooks") not in ("", "false")
-        if off:
-            why, where = "directory hooks are switched off", facts.place_of(*known.cli_ini, "no-directory-hooks")
-        elif hook.another:
+        one = known.renewing(held)
+        if one.by is By.NOTHING:
+            what = f"{held.conf} does not name the installer, and {one.why}: certbot renews it, and the servers keep the old "
+            what += "certificate until it expires"
+            todo = renewals.remedy(held.name, one, known.certbot)
+            yield Finding("deploy-hook", Severity.WARNING, what, one.where, todo, held.name)
+
+
+def renew_updates(known: Facts) -> Iterator[Finding]:
+    """Renewals that certbot does not let the installer finish, because of ``--disable-renew-updates``."""
+    for held in known.held:
+        if not (held.installed or held.stands_by) or held.lineage is None:
             continue
-        elif not hook.there:
-            why, where = "the deploy hook is missing", hook.path
-        elif not hook.executable:
-            why, where = "the deploy hook is not executable", hook.path
-        elif hook.command and not hook.command_there:
-            why, where = f"the deploy hook calls {hook.command}, which is gone", hook.path
-        else:
-            continue
-        name = quote(held.name)
-        again = f"remove the hook, if it is there, then certbot install --cert-name {name} --installer dovecot writes it"
-        yield Finding(
-            "deploy-hook",
-            Severity.WARNING,
-            f"{held.conf} does not name the installer, and {why}: certbot renews it, and the servers keep the old certificate "
-            "until it expires",
-            where,
-            f"{store.format(held.name)}; or {'take that line out' if off else again}",
-            held.name,
-        )
+        one = known.renewing(held)
+        if one.by is By.INSTALLER and not one.each_run:
+            tended = bool(held.standby or held.stands_by or held.options.publishes)
+            what = "certbot renew calls the installer only when the certificate is renewed (--disable-renew-updates): "
+            what += "what fails then is not tried again before the next renewal"
+            what += ", and nobody looks after its TLSA records in between" if tended else ""
+            todo = f"Take disable-renew-updates out; or run certbot-dovecot deploy {quote(held.name)} every day"
+            yield Finding("renew-updates", Severity.WARNING if tended else Severity.NOTE, what, one.where, todo, held.name)
 
 
 def permissions(known: Facts) -> Iterator[Finding]:

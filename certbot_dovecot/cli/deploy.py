@@ -31,7 +31,7 @@ def add(commands: common.Commands) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Do it; returns the exit code."""
-    from certbot_dovecot import commands, glance, handover, jobs, orphans, reconcile, store, summary
+    from certbot_dovecot import commands, glance, handover, jobs, orphans, reconcile, sharing, store, summary
     from certbot_dovecot.transaction import NoCheckpoint
 
     config_dir, names = common.lineages_of(args)
@@ -39,6 +39,7 @@ def run(args: argparse.Namespace) -> int:
         return 0
     code = 0
     for name in names:
+        new_key = False
         try:
             if not glance.settled(jobs.home(config_dir), name):
                 chosen = jobs.options(config_dir, name, common.said(args))
@@ -48,10 +49,16 @@ def run(args: argparse.Namespace) -> int:
                 report = reconcile.converge(host, job)
                 if report.changed:
                     print(summary.text(report))
+                new_key = report.new_key
                 if report.withdrawn:
                     print(summary.withdrawn(name, report.withdrawn), file=sys.stderr)
             # What came from elsewhere has no lineage whose records could be looked after.
-            if not (name.endswith(store.EXTERNAL) or glance.tended(jobs.home(config_dir), name, jobs.now())):
+            if name.endswith(store.EXTERNAL):
+                continue
+            told, stale = sharing.look_after(common.way_of(config_dir), name, new_key)
+            common.tell(told)
+            code = 1 if stale else code
+            if not glance.tended(jobs.home(config_dir), name, jobs.now()):
                 common.tell(handover.tend(common.way_of(config_dir), name))
         except Problem as problem:
             print(f"certbot-dovecot: {name}: {problem}", file=sys.stderr)

@@ -19,6 +19,7 @@ namespace       unshare, mounts, what runs in here
 quiet           a DNS in which nothing is published
 names           name servers that have something to say, and a cache that validates
 clock           another date for a process that faketime cannot reach
+nginx           a web server beside the mail servers
 pebble, ca      the CA that certbot talks to; a CA for pairs that a test makes
 commands        running a program so that nothing hangs
 story, play     a page of the documentation, read and played

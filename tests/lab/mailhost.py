@@ -45,6 +45,8 @@ PORTS = (
     (995, "pop3", True),
     (4190, "sieve", False),
 )
+#: Likewise, of a web server that a test may start (:mod:`tests.lab.nginx`).
+_WEB = (443, "https", True)
 #: Where each server's programs are, to tell its processes.
 _PROGRAMS = {
     "dovecot": ("/usr/sbin/dovecot", "/usr/lib/dovecot/", "/usr/libexec/dovecot/"),
@@ -197,7 +199,7 @@ class MailHost:
         self, port: int, address: str = "127.0.0.1", sni: Optional[str] = distribution.HOSTNAME, algorithm: Optional[str] = None
     ) -> probe.Answer:
         """What a port serves now."""
-        protocol, implicit = next((protocol, implicit) for number, protocol, implicit in PORTS if number == port)
+        protocol, implicit = next((protocol, implicit) for number, protocol, implicit in (*PORTS, _WEB) if number == port)
         return probe.ask(Endpoint("lab", protocol, address, port, implicit), sni, 5, algorithm)
 
     # The programs.

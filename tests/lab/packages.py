@@ -38,6 +38,10 @@ NAME_SERVERS = {
     "bind9": "/usr/sbin/named",
     "unbound": "/usr/sbin/unbound",
 }
+#: Likewise, for a host that serves the web too; without it the tests of such a host are skipped.
+WEB_SERVERS = {
+    "nginx": "/usr/sbin/nginx",
+}
 #: Likewise, for tests of what is not about mail servers; without them they are skipped.
 SHELLS = {
     "zsh": "zsh",
@@ -46,7 +50,7 @@ SHELLS = {
 READERS = {
     "prometheus": "promtool",
 }
-_ALL = {**NEEDED, **NAME_SERVERS, **SHELLS, **READERS}
+_ALL = {**NEEDED, **NAME_SERVERS, **WEB_SERVERS, **SHELLS, **READERS}
 _POLICY = "/usr/sbin/policy-rc.d"
 
 

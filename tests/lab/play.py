@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import importlib.util
 import os
 import pathlib
 import sys
@@ -15,7 +16,7 @@ from typing import Optional
 
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from tests.lab import ca, commands, lab, names, packages, story
+from tests.lab import ca, commands, distribution, lab, names, nginx, packages, story
 from tests.lab.lab import Lab
 
 ZONE = """\
@@ -151,6 +152,14 @@ class Play:
             self.names = self._stack.enter_context(names.run("knot", [zone]))
             self.host.write("/etc/resolv.conf", f"nameserver {names.CACHE}\n")
             self._stack.callback(self.host.write, "/etc/resolv.conf", "nameserver 127.0.0.1\n")
+
+    def _nginx(self, step: story.Event) -> None:
+        if importlib.util.find_spec("certbot_nginx") is None:
+            raise NotHere("the rest of the page needs certbot-nginx")
+        try:
+            self._stack.enter_context(nginx.run(distribution.HOSTNAME))
+        except lab.Unavailable as exc:
+            raise NotHere(f"the rest of the page needs {exc}") from exc
 
     def _records(self, servers: names.Names, lineage: str) -> None:
         """Put what the zone file of a lineage says in the place of what the zone has."""

@@ -17,6 +17,7 @@ RST comments, which no reader sees, steer it:
 ``.. lab: dns``                 the name servers of the lab have the host's zone, signed, and a cache that validates
 ``.. lab: dns follows``         the secondary hears of what the primary has
 ``.. lab: dns records NAME``    an admin puts the records of a lineage's ``tlsa.zone`` into the zone
+``.. lab: nginx``               the host has nginx, with a site of the host's name, and certbot's plugin for it
 ``.. lab: dovecot 2.3``         the page shows bytes that only this version has
 ``.. lab: elsewhere REASON``    the next console block is not for the lab; who runs it instead
 ==============================  ==============================================================================
@@ -74,7 +75,7 @@ class File:
 
 @dataclass(frozen=True)
 class Event:
-    """Something that happens: ``fresh``, ``do``, ``ca``, ``dns``, ``dovecot``; with what is said about it."""
+    """Something that happens: ``fresh``, ``do``, ``ca``, ``dns``, ``nginx``, ``dovecot``; with what is said about it."""
 
     line: int
     kind: str
@@ -83,7 +84,7 @@ class Event:
 
 
 #: What may be said about some of them.
-_EVENTS = {"ca": r"\S+ \S+ \S+", "dns": r"|follows|records \S+"}
+_EVENTS = {"ca": r"\S+ \S+ \S+", "dns": r"|follows|records \S+", "nginx": ""}
 Step = Union[Typed, Elsewhere, File, Event]
 
 

@@ -23,8 +23,8 @@ PLACE = Path(os.environ.get("LAB_TREES", "/var/cache/certbot-dovecot-lab"))
 SUITES = ("bookworm", "trixie", "sid")
 PACKAGES = (
     "certbot", "dovecot-core", "dovecot-imapd", "dovecot-managesieved", "dovecot-pop3d", "dovecot-submissiond", "faketime",
-    "iproute2", "knot", "openssl", "patch", "pebble",
-    "postfix", "python3", "python3-certbot", "python3-dnspython", "python3-hypothesis",
+    "iproute2", "knot", "nginx-light", "openssl", "patch", "pebble",
+    "postfix", "python3", "python3-certbot", "python3-certbot-nginx", "python3-dnspython", "python3-hypothesis",
     "python3-pip", "python3-pytest", "python3-pytest-timeout", "python3-pytest-xdist", "python3-setuptools", "python3-wheel",
     "python3-venv", "python3-zope.interface", "strace", "util-linux",
 )  # fmt: skip

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from certbot_dovecot import checks
-from certbot_dovecot.checks import certificates, facts
+from certbot_dovecot import checks, renewals
+from certbot_dovecot.checks import certificates
 from certbot_dovecot.checks.facts import Bits, CronLine, Facts, Hook, Pem, Schedule, Timer, Tried
 from certbot_dovecot.checks.findings import Finding, Severity
 from certbot_dovecot.dane.rollover import Kind, Step
@@ -119,6 +119,8 @@ def test_what_is_from_elsewhere_is_not_overdue():
 
 
 WITHOUT = {"lineage": snapshot.lineage(installer=""), "parameters": {}}
+SHARED = {"lineage": snapshot.lineage(installer="nginx"), "parameters": {"installer": "nginx"}}
+OFF = {"options": Options(dane="off")}
 HOOK = "/etc/letsencrypt/renewal-hooks/deploy/certbot-dovecot"
 
 
@@ -153,9 +155,9 @@ def test_renewals_do_not_reach_the_servers(hook, what):
 
 
 def test_directory_hooks_may_be_switched_off():
-    ini = ("/etc/letsencrypt/cli.ini", "# x\nno-directory-hooks = true\n")
+    settings = renewals.settings([("/etc/letsencrypt/cli.ini", "# x\nno-directory-hooks = true\n")])
     hook = Hook(HOOK, True, True, "/usr/bin/certbot-dovecot", True)
-    (finding,) = found("deploy-hook", snapshot.facts(held(**WITHOUT), hook=hook, cli_ini=ini))
+    (finding,) = found("deploy-hook", snapshot.facts(held(**WITHOUT), hook=hook, settings=settings))
     assert finding.where == "/etc/letsencrypt/cli.ini:2"
 
 
@@ -191,8 +193,8 @@ def test_must_staple_for_all(text, line):
 
 
 def test_what_cli_ini_says():
-    assert facts.cli_says("no_directory_hooks = True\n", "no-directory-hooks") == "true"
-    assert facts.cli_says("no-directory-hooks-x = true\n", "no-directory-hooks") == ""
+    assert renewals.cli_says("no_directory_hooks = True\n", "no-directory-hooks") == "true"
+    assert renewals.cli_says("no-directory-hooks-x = true\n", "no-directory-hooks") == ""
 
 
 SHORT = replace(AUTHORITY, signer=ca._make("Ends soon", [], AUTHORITY.root, ca=True, end=5 * DAY))
@@ -276,7 +278,9 @@ def test_a_key_of_its_year(year, issued, changes):
     ("changes", "severity", "words"),
     [
         ({}, Severity.NOTE, ["the renewals of this year kept it", "--force-renewal --new-key"]),
-        (WITHOUT, Severity.NOTE, ["without the installer", "certbot reconfigure"]),
+        (WITHOUT, Severity.NOTE, ["without the installer", "certbot-dovecot doctor --dns"]),
+        ({**WITHOUT, **OFF}, Severity.NOTE, ["without the installer", "--installer dovecot; then certbot renew"]),
+        ({**SHARED, **OFF}, Severity.NOTE, ["without the installer, and reuses the key certbot renew --cert-name"]),
         ({"step": Step(Kind.STANDBY, "no next")}, Severity.WARNING, ["(no next)", f"certbot-dovecot standby {NAME}"]),
         ({"step": Step(Kind.KEEP, "a doubt")}, Severity.NOTE, ["DANE keeps it (a doubt)"]),
         ({"step": Step(Kind.FREE, "none")}, Severity.NOTE, ["the renewals of this year kept it"]),

@@ -52,7 +52,8 @@ def test_timers_of_systemd():
 @pytest.fixture
 def places(tmp_path):
     """Empty ones."""
-    return Places(str(tmp_path / "systemd"), (f"{tmp_path}/cron.d/*", f"{tmp_path}/crontabs/*"), (f"{tmp_path}/daily/*",), ())
+    tables = (f"{tmp_path}/cron.d/*", f"{tmp_path}/crontabs/*")
+    return Places(str(tmp_path / "systemd"), tables, (f"{tmp_path}/daily/*",), units=(), bundles=())
 
 
 def refused(command):
