@@ -278,12 +278,10 @@ def certificates(part: Part, main: Main) -> tuple[str, ...]:
 def others_names(claim: Claim, part: Part, main: Main) -> tuple[str, ...]:
     """The names of a certificate that options of a service name, and that is for others (rule R14); empty if it is not.
 
-    What main.cf names as well is no service's own.
+    A certificate that main.cf names as well is no service's own.
     """
-    own = certificates(part, main)
-    if own == certificates(replace(part, entry=replace(part.entry, options=())), main):
-        return ()
-    return by_name.others_names(claim, own)
+    everyones = certificates(replace(part, entry=replace(part.entry, options=())), main)
+    return by_name.others_names(claim, [path for path in certificates(part, main) if path not in everyones])
 
 
 def named_by_admin(words: str) -> bool:
