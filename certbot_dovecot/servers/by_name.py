@@ -126,6 +126,7 @@ def shields(table: Mapping[str, Pair], without_name: Mapping[Pair, Collection[st
 
     :param table: without shields.
     :param without_name: a pair that clients get who ask for no name, and the names of its certificate.
+    :returns: sorted, so that the bytes are the same whoever's plan it is.
     """
     found: dict[str, Pair] = {}
     for pair, names in without_name.items():
@@ -133,4 +134,4 @@ def shields(table: Mapping[str, Pair], without_name: Mapping[Pair, Collection[st
             over = None if is_wildcard(name) else table.get(wildcard_over(name))
             if over not in (None, pair) and name not in table:
                 found.setdefault(name, pair)
-    return found
+    return dict(sorted(found.items()))

@@ -127,7 +127,7 @@ def _installed(
     for name in taken:
         draft.notes.append(f"Dovecot: {name} was served with {table[name].cert}; it is served with this lineage now.")
     shields = _shields(tree, claim, table, named, cert)
-    return {**shields, **dict.fromkeys(left if default else (), claim.pair), **named}
+    return {**dict(sorted({**shields, **dict.fromkeys(left if default else (), claim.pair)}.items())), **named}
 
 
 def _renewed(tree: Tree, claim: Claim, table: Mapping[str, Pair]) -> dict[str, Pair]:
@@ -184,7 +184,7 @@ def _shields(
         path = next(one for one in tree.files if os.path.basename(one) == SNI_FILE)
         scopes = [scope for scope in tree.scopes(_settings(tree)) if not _is_in(tree, scope, path)]
         kept = _matched([pattern for scope in scopes for pattern in _patterns(scope)], kept)
-    return {**found, **{name: pair for name in names if name in kept}}
+    return dict(sorted({**found, **dict.fromkeys(kept, pair)}.items()))
 
 
 def _patterns(scope: Scope) -> list[str]:
