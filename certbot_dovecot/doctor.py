@@ -219,7 +219,7 @@ class _Gathering:
             if isinstance(server, Dovecot):
                 self.dovecot.append(DovecotFacts(server.main, *server.known(), view))
             elif isinstance(server, Postfix):
-                self.postfix.append(PostfixFacts(server.root, *server.known(), view, f"texthash:{server.table}"))
+                self.postfix.append(PostfixFacts(server.root, *server.known(), view, server.our_map))
             self.servers.append(server)
         except Problem as problem:
             gone = isinstance(server, Dovecot) and isinstance(problem, FileProblem) and not os.path.exists(server.main)

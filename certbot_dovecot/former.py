@@ -109,7 +109,7 @@ def revert(current: Optional[bytes], one: Former, keep: Optional[Keep] = None) -
     """The bytes of a file without what is ours.
 
     :param current: its bytes now; None if it is not there.
-    :param keep: tells, of the lines of a piece, whether it stays all the same.
+    :param keep: tells of a line of ours whether it stays all the same.
     :returns: None if the file is to be removed.
     :raises Conflict: a piece of ours is not there as it was written.
     """
@@ -123,16 +123,17 @@ def revert(current: Optional[bytes], one: Former, keep: Optional[Keep] = None) -
     put: dict[int, list[bytes]] = {}
     for tag, start, end, first, last in difflib.SequenceMatcher(None, ours, before).get_opcodes():
         piece, former = ours[start:end], before[first:last]
-        if tag == "equal" or (keep is not None and keep(b"".join(piece))):
+        kept = [keep is not None and keep(line) for line in piece]
+        if tag == "equal" or (piece and all(kept)):
             continue
         there = [places[number] for number in range(start, end) if number in places]
         at = there[0] if there else _between(places, start, len(ours), len(lines))
         if len(there) < len(piece) or at is None:
             raise Conflict(b"".join(piece), b"".join(former))
-        gone.update(there)
+        gone.update(place for place, stays in zip(there, kept) if not stays)
         put.setdefault(at, []).extend(former)
-    kept = [[*put.get(at, ()), *([line] if at not in gone else ())] for at, line in enumerate([*lines, b""])]
-    data = b"".join(line for some in kept for line in some)
+    left = [[*put.get(at, ()), *([line] if at not in gone else ())] for at, line in enumerate([*lines, b""])]
+    data = b"".join(line for some in left for line in some)
     return None if one.before is None and not data else data
 
 

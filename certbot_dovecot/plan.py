@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Callable, Optional
 
 from certbot_dovecot import bundle as bundles
@@ -162,9 +162,12 @@ def make(
     sni = probe.sni_for(bundle.names)
     views = {name: next(server for server in servers if server.name == name).look(sni) for name in views}
     planned = [(server, server.plan(_claim(place, pair, bundle, _adds(job, was, server.name)))) for server in targets]
-    # A server without a single TLS endpoint (Postfix without a submission service) has nothing to install into.
+    notes = tuple(note for _, made in planned for note in made.notes)
+    # A server without a single TLS endpoint (Postfix without a submission service) has nothing to install into, nor has one
+    # whose services keep the certificates of others.
     planned = [(server, made) for server, made in planned if made.edits or _names(views[server.name], place)]
-    return _decide(job, place, was, bundle, signature, (stem, years), planned, views, (withdrawn, broken), ask)
+    decided = _decide(job, place, was, bundle, signature, (stem, years), planned, views, (withdrawn, broken), ask)
+    return replace(decided, notes=notes)
 
 
 def concerns(servers: Sequence[IMailServer], home: str, job: Job) -> bool:
@@ -193,6 +196,11 @@ def _survey(
 def _claim(place: Folder, pair: Pair, bundle: Bundle, explicit: bool) -> Claim:
     """What the lineage wants of a configuration."""
     return Claim(pair, tuple(bundle.names), explicit, place.owns, place.is_another, _covers)
+
+
+def leaving(place: Folder) -> Claim:
+    """The claim of a lineage that is to be taken out of what several lineages share."""
+    return Claim(Pair("", ""), (), False, place.owns, place.is_another, _covers)
 
 
 def _covers(path: str) -> Optional[frozenset[str]]:
@@ -291,7 +299,6 @@ def _decide(
         verify=frozenset(target.server.name for target in targets) if prove else frozenset(),
         withdrawn=lost[0],
         broken=lost[1],
-        notes=tuple(note for _, made in planned for note in made.notes),
     )
 
 

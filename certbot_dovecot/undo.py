@@ -16,13 +16,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from shlex import quote
 from typing import Optional
 
 from certbot_dovecot import bundle as bundles
-from certbot_dovecot import files, former, handover, jobs, ledger, publishing, records, state, store, watch
+from certbot_dovecot import files, former, handover, jobs, ledger, plan, publishing, records, state, store, watch
 from certbot_dovecot.dane import rollover, tlsa
 from certbot_dovecot.dane.answers import Key
 from certbot_dovecot.dane.rollover import Standing
@@ -109,9 +110,11 @@ class _Undoing:
         if not (named or known):
             self._forget(path)
             return Undone((), (), (_NOTHING,))
-        edits, left = _plan(self.place, known)
+        shared = [edit for server in self.host.servers for edit in server.without(plan.leaving(self.place))]
+        edits, left = _plan(self.place, known, shared)
         # A run that was killed may have written them and not reloaded.
-        touched = [server for server in self.host.servers if any(_belongs(file, server) for file in known)]
+        changed = {*known, *(edit.path for edit in edits)}
+        touched = [server for server in self.host.servers if any(_belongs(file, server) for file in changed)]
         running = [server for server in touched if server.running()]
         before = verify.served_now([one for server in running for one in views[server.name].served])
         patience = self.record.options.probe_timeout
@@ -149,7 +152,9 @@ class _Undoing:
                     "command again",
                 )
             others = {(name, pair) for name, pair in before[server.name].by_name if not self.place.owns(pair.cert)}
-            lost = sorted(name for name, _ in others - set(after[server.name].by_name))
+            gone = others - set(after[server.name].by_name)
+            # An entry may go that only kept a name from a wildcard that goes, too.
+            lost = sorted(name for name, pair in gone if any(one.pair != pair for one in server.look(name).served))
             if lost:
                 raise ServerProblem(
                     f"clients that ask for {', '.join(lost)} would not get their certificate any more",
@@ -183,9 +188,12 @@ class _Undoing:
             self._transaction.do(Edit(path, data, None))
 
 
-def _plan(place: Folder, known: Mapping[str, Former]) -> tuple[list[Edit], dict[str, Former]]:
+def _plan(
+    place: Folder, known: Mapping[str, Former], shared: Sequence[Edit]
+) -> tuple[list[Edit], dict[str, Former]]:
     """The edits, those of files that several lineages share first; and what stays of others because of them.
 
+    :param shared: the edits of the files that several lineages share.
     :raises Problem: a piece of ours is not as it was written.
     """
     if not known:
@@ -196,18 +204,18 @@ def _plan(place: Folder, known: Mapping[str, Former]) -> tuple[list[Edit], dict[
             todo="If that was the last change, certbot rollback --installer dovecot takes it back; else take the settings that "
             f"name files of {place.path} out by hand",
         )
-    edits: list[Edit] = []
+    edits = list(shared)
     left: dict[str, Former] = {}
-    busy: list[bytes] = []
-    for path in sorted(known, key=lambda one: (os.path.basename(one) not in _SHARED, one)):
+    # Where other lineages are in a file that several share, what reads it stays.
+    after = {path: files.read_if_there(path) for path in known if os.path.basename(path) in _SHARED}
+    after.update((edit.path, edit.new) for edit in shared)
+    busy = tuple(os.fsencode(os.path.basename(path)) for path, data in after.items() if data is not None)
+    for path in sorted(path for path in known if os.path.basename(path) not in _SHARED):
         one, now = known[path], files.read_if_there(path)
         try:
-            kept = full = _emptied(path, former.revert(now, one))
-            if os.path.basename(path) in _SHARED:
-                # Where other lineages are in it, what reads it stays.
-                busy += [os.fsencode(os.path.basename(path))] if full is not None else []
-            elif busy:
-                kept = former.revert(now, one, _mentioning(tuple(busy)))
+            kept = full = former.revert(now, one)
+            if busy:
+                kept = former.revert(now, one, _mentioning(busy))
         except Conflict as conflict:
             if os.fsencode(os.path.join(place.path, "")) not in (now or b""):
                 # Taken out already: by hand, by a rollback, or by a run of this that was killed.
@@ -221,20 +229,28 @@ def _plan(place: Folder, known: Mapping[str, Former]) -> tuple[list[Edit], dict[
         if kept != full:
             left[path] = Former(full, kept)
         if kept != now:
-            edits.append(Edit(path, now, kept, 0o600 if os.path.basename(path) == sni_map.NAME else 0o644))
+            edits.append(Edit(path, now, kept))
+    edits = [_still_named(edit, {one.path: one.new for one in edits}) for edit in edits]
     # What reads a file of our own goes before the file does.
     return sorted(edits, key=lambda edit: edit.new is None), left
 
 
 def _mentioning(names: Sequence[bytes]) -> former.Keep:
-    return lambda lines: any(name in lines for name in names)
+    whole = [re.compile(rb"(?<![\w.-])" + re.escape(name) + rb"(?![\w.-])") for name in names]
+    return lambda lines: any(one.search(lines) for one in whole)
 
 
-def _emptied(path: str, data: Optional[bytes]) -> Optional[bytes]:
-    """A file of our own in which no lineage is any more is to go."""
-    lines = (data or b"").splitlines()
-    ours = os.path.basename(path) in _SHARED
-    return None if ours and all(line.startswith(b"#") or not line.strip() for line in lines) else data
+def _still_named(edit: Edit, edited: Mapping[str, Optional[bytes]]) -> Edit:
+    """The removal of Postfix' table leaves an empty one where an option of a service still names it.
+
+    Postfix turns away clients that ask for a name while such a table is not there.
+    """
+    if edit.new is not None or os.path.basename(edit.path) != sni_map.NAME:
+        return edit
+    master = os.path.join(os.path.dirname(edit.path), "master.cf")
+    lines = edited[master] if master in edited else files.read_if_there(master)
+    named = _mentioning((os.fsencode(sni_map.NAME),))(lines or b"")
+    return replace(edit, new=sni_map.dump(sni_map.Table())) if named else edit
 
 
 def _shares(known: Mapping[str, Former]) -> bool:

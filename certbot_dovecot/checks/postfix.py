@@ -56,8 +56,8 @@ def _shadowed(one: PostfixFacts, part: Part, name: str, lineage: str) -> Finding
         f"{name} wins over the certificate that the service {entry.name} at {one.master}:{entry.line} names: {whom} get "
         "another one, and the next renewal takes that for your wish and leaves the service alone",
         where,
-        f"certbot install --cert-name {quote(lineage)} --installer dovecot, which clears it for that service alone; or take it "
-        "out",
+        f"certbot install --cert-name {quote(lineage)} --installer dovecot, which sees to that for that service alone; or take "
+        "it out",
         lineage,
     )
 

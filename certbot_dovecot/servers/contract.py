@@ -168,6 +168,13 @@ class IMailServer(Interface):
         Empty if it is so already.
         """
 
+    def without(claim: Claim) -> tuple[Edit, ...]:
+        """The edits of the file that several lineages share after which the claim's lineage is not in it; writes nothing.
+
+        A name that it was served for goes back to another lineage in the file that has it.  The file is removed if nothing is
+        left in it.
+        """
+
     def preview(edits: Sequence[Edit], sni: Optional[str]) -> tuple[Served, ...]:
         """What every endpoint would serve a client that asks for ``sni``, were ``edits`` made; writes nothing."""
 

@@ -99,11 +99,20 @@ class Dovecot:
 
     def plan(self, claim: Claim) -> Planned:
         """See the contract."""
-        known = _memory.get(self.main)
-        tree = known.tree if known is not None and files.unchanged(known.signature) else self._tree()
-        sni_file = files.read_if_there(os.path.join(self.root, dovecot_plan.SNI_FILE)) if claim.explicit else None
-        edits, notes = dovecot_plan.plan(tree, self.main, claim, sni_file)
+        edits, notes = dovecot_plan.plan(self._now(), self.main, claim, self._sni_file())
         return Planned(tuple(edits), tuple(notes))
+
+    def without(self, claim: Claim) -> tuple[Edit, ...]:
+        """See the contract."""
+        return tuple(dovecot_plan.without(self._now(), self.main, claim, self._sni_file()))
+
+    def _now(self) -> Tree:
+        """The configuration as it is now."""
+        known = _memory.get(self.main)
+        return known.tree if known is not None and files.unchanged(known.signature) else self._tree()
+
+    def _sni_file(self) -> Optional[bytes]:
+        return files.read_if_there(os.path.join(self.root, dovecot_plan.SNI_FILE))
 
     def preview(self, edits: Sequence[Edit], sni: Optional[str]) -> tuple[Served, ...]:
         """See the contract: the files are read as the edits leave them."""

@@ -171,15 +171,24 @@ def set_options(data: bytes, entries: Iterable[Entry], values: Mapping[int, Mapp
                 continue
             if found:
                 option = found[-1]
-                text = option.form.format(f"{name} = {value}" if "{{" in option.form else f"{name}={value}")
-                changes.append((option.token.start, option.token.end, os.fsencode(text)))
+                changes.append((option.token.start, option.token.end, os.fsencode(_written(name, value, option.form))))
             else:
-                added += line_end(data) + entry.indent + os.fsencode(f"-o {name}={value}")
+                added += line_end(data) + entry.indent + os.fsencode(f"-o {_written(name, value)}")
         if added:
             changes.append((entry.end, entry.end, added))
     for start, end, new in sorted(changes, reverse=True):
         data = data[:start] + new + data[end:]
     return data
+
+
+def _written(name: str, value: str, form: str = "{}") -> str:
+    """An option in a form of :class:`Option`; in braces if its value has blanks or braces, which no other form allows."""
+    if "{{" in form:
+        return form.format(f"{name} = {value}")
+    if re.search(r"[\s{}]", value):
+        # -o{ name = value } is what a daemon dies of.
+        return f"{'-o ' if form == '-o{}' else ''}{{ {name} = {value} }}"
+    return form.format(f"{name}={value}")
 
 
 def line_end(data: bytes) -> bytes:

@@ -1,10 +1,10 @@
 """Postfix: the chosen services, the certificate that each is configured with, and the edits that change it.
 
-Only ``-o`` options of the chosen services in master.cf are edited (which these are, and which options:
-:mod:`~certbot_dovecot.servers.postfix_services`); main.cf stays as it is, and port 25 unless it is chosen.  The first lineage
-is a service's certificate; further ones, for other names, go into a table of our own that the service's
-``tls_server_sni_maps`` names (:mod:`~certbot_dovecot.servers.sni_map`).  Promises and failures are those of
-:class:`~certbot_dovecot.servers.contract.IMailServer`.
+Only ``-o`` options of the chosen services in master.cf are edited (which these are:
+:mod:`~certbot_dovecot.servers.postfix_services`; which options: :mod:`~certbot_dovecot.servers.postfix_plan`); main.cf stays as
+it is, and port 25 unless it is chosen.  The first lineage is a service's certificate; further ones, for other names, go into a
+table of our own that the service's ``tls_server_sni_maps`` names (:mod:`~certbot_dovecot.servers.sni_map`).
+Promises and failures are those of :class:`~certbot_dovecot.servers.contract.IMailServer`.
 
 Traps that shaped this room (facts/postfix.md): setting certificate and key is not enough, what main.cf sets may shadow them and
 must be cleared for the service; ``postfix reload`` exits 0 even if the master process dies of it; edits take part in Postfix's
@@ -18,7 +18,7 @@ import fcntl
 import os
 import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Optional
 
@@ -28,10 +28,11 @@ from certbot_dovecot import files
 from certbot_dovecot.commands import Command, Runner
 from certbot_dovecot.files import Edit
 from certbot_dovecot.problems import ConfProblem, LockProblem, NotInstalled, ServerProblem
-from certbot_dovecot.servers import addresses, mail_domains, master_cf, postfix_services, sni_map
+from certbot_dovecot.servers import addresses, mail_domains, master_cf, postfix_plan, postfix_services, sni_map
 from certbot_dovecot.servers.contract import Claim, Endpoint, IMailServer, MailDomains, Pair, Planned, Served, View
 from certbot_dovecot.servers.master_cf import Entry
-from certbot_dovecot.servers.postfix_services import MX_PORT, SNI_MAPS, Main, Named, Service
+from certbot_dovecot.servers.postfix_services import MX_PORT, Main, Named, Service
+from certbot_dovecot.servers.sni_map import Table
 
 #: Where Debian's and Fedora's packages have it.
 DEFAULT_ROOT = "/etc/postfix"
@@ -54,7 +55,7 @@ class _Seen:
     """
 
     services: tuple[tuple[Endpoint, tuple[Named, ...]], ...]
-    table: dict[str, Pair]
+    table: Table
     our_map: str
     pairs: tuple[Pair, ...]
     mapped: bool
@@ -65,16 +66,17 @@ class _Seen:
 
     def view(self, sni: Optional[str]) -> View:
         """For a client that asks for ``sni``."""
-        by_name = sni_map.find(self.table, sni)
+        entry = self.table.find(sni)
 
         def served(some: Sequence[tuple[Endpoint, tuple[Named, ...]]]) -> tuple[Served, ...]:
             return tuple(
-                Served(one, first.to(self.our_map, by_name), not all(first.same(o, self.our_map, by_name) for o in others))
+                Served(one, first.to(self.our_map, entry), not all(first.same(o, self.our_map, entry) for o in others))
                 for one, (first, *others) in some
             )
 
-        names = tuple(self.table.items()) if self.mapped else ()
-        pairs = dict.fromkeys([*self.pairs, *(pair for _, pair in names)])
+        names = tuple(self.table.named.items()) if self.mapped else ()
+        shields = self.table.shields.values() if self.mapped else ()
+        pairs = dict.fromkeys([*self.pairs, *(pair for _, pair in names), *shields])
         return View(served(self.services), self.signature, tuple(pairs), self.notes, names, served(self.unasked))
 
 
@@ -147,29 +149,22 @@ class Postfix:
                 )
         there = files.read_if_there(self.table)
         table = sni_map.parse(there)
-        chosen = self._chosen(entries, main)
-        values: dict[int, dict[str, str]] = {}
-        notes = self._told(claim, chosen, entries, main, table) if claim.explicit else []
-        by_name = False
-        for part in [part for service in chosen for part in service.parts]:
-            maps = postfix_services.maps(part, main)
-            cert, key = part.entry.option(part.cert), part.entry.option(part.key)
-            ours = any(claim.owns(value) for value in (cert, key) if value)
-            if not claim.explicit and not ours:
-                continue
-            if claim.explicit and not ours and _keeps(claim, cert):
-                by_name = True
-                if self._our_map not in maps:
-                    values[part.entry.line] = {SNI_MAPS: ",".join([self._our_map, *maps])}
-                continue
-            cleared = postfix_services.cleared(part, main, self._our_map)
-            values[part.entry.line] = {part.cert: claim.pair.cert, part.key: claim.pair.key, **cleared}
-        new = master_cf.set_options(data, entries, values, self.master)
+        new, wanted, notes = postfix_plan.plan(data, entries, main, self._chosen(entries, main), table, claim, self._place)
         edits = [] if new == data else [Edit(self.master, data, new)]
-        wanted = _table(table, claim, by_name, notes)
         if wanted != table:
             edits.insert(0, Edit(self.table, there, sni_map.dump(wanted), 0o600))
         return Planned(tuple(edits), tuple(notes))
+
+    def without(self, claim: Claim) -> tuple[Edit, ...]:
+        """See the contract: the edit of our table."""
+        there = files.read_if_there(self.table)
+        if there is None:
+            return ()
+        entries, table = master_cf.parse(files.read(self.master), self.master), sni_map.parse(there)
+        wanted = postfix_plan.without(entries, self._main(), table, claim, self._place)
+        if not (wanted.named or wanted.shields):
+            return (Edit(self.table, there, None),)
+        return () if wanted == table else (Edit(self.table, there, sni_map.dump(wanted)),)
 
     def preview(self, edits: Sequence[Edit], sni: Optional[str]) -> tuple[Served, ...]:
         """See the contract: files are read as the edits leave them."""
@@ -242,8 +237,13 @@ class Postfix:
         return Main(found, text, lambda name: os.fsdecode(self._ask("postconf", "-x", "-h", name).strip()))
 
     @property
-    def _our_map(self) -> str:
-        return f"texthash:{self.table}"
+    def our_map(self) -> str:
+        """Our table of names, as ``tls_server_sni_maps`` names it."""
+        return f"{sni_map.TYPE}:{self.table}"
+
+    @property
+    def _place(self) -> postfix_plan.Place:
+        return postfix_plan.Place(self.master, self.our_map, self.services)
 
     def _look(self) -> _Seen:
         known = _memory.get((self.root, self.services))
@@ -290,9 +290,9 @@ class Postfix:
         return _Seen(
             services=tuple(served),
             table=sni_map.parse(table),
-            our_map=self._our_map,
+            our_map=self.our_map,
             pairs=tuple(one.pair for one in everyone if one.pair),
-            mapped=any(self._our_map in one.maps for one in everyone),
+            mapped=any(self.our_map in one.maps for one in everyone),
             notes=tuple(notes),
             name=main.values.get("myhostname", ""),
             signature=signature,
@@ -335,9 +335,9 @@ class Postfix:
         for part, one in zip(parts[1:], names[1:]):
             if one != names[0]:
                 notes.append(
-                    f"Postfix: {_place(part.entry, self.master)} names another certificate than "
-                    f"{_place(parts[0].entry, self.master)}. Some clients of port {service.entry.port} get that one, and no "
-                    "TLSA record is made for the port."
+                    f"Postfix: {postfix_plan.place(part.entry, self.master)} names another certificate than "
+                    f"{postfix_plan.place(parts[0].entry, self.master)}. Some clients of port {service.entry.port} get that "
+                    "one, and no TLSA record is made for the port."
                 )
         return tuple(names), notes
 
@@ -347,32 +347,6 @@ class Postfix:
         if word == "all" and not any(postfix_services.receives(one.entry) for one in listening):
             return [f"Postfix: nothing on port 25 (smtpd or postscreen) is enabled in {self.master}."]
         return [] if anything else [f"Postfix: no submission service (465, 587) is enabled in {self.master}."]
-
-    def _told(
-        self, claim: Claim, chosen: Sequence[Service], entries: Sequence[Entry], main: Main, table: Mapping[str, Pair]
-    ) -> list[str]:
-        """What an admin should know of an install: of port 25, and of what is left out."""
-        notes = []
-        incoming = [one for one in chosen if postfix_services.receives(one.entry)]
-        served = [postfix_services.named(part, main) for one in incoming for part in one.running]
-        names = [sni_map.find(table, name) for name in sni_map.keys(claim.names)]
-        now = [one.to(self._our_map, by_name) for one in served for by_name in names]
-        if any(not pair or not claim.owns(pair.cert) for pair in now):
-            notes.append(
-                "Postfix: port 25 gets another certificate. If the DNS has TLSA records for it (_25._tcp), servers that use "
-                "DANE send no mail while these do not match its key: see to them at once."
-            )
-        if incoming:
-            notes += postfix_services.client_notes(claim, incoming, main)
-        edited = {part.entry.line for service in chosen for part in service.parts}
-        for entry in entries:
-            named = [entry.option(prefix + "cert_file") for prefix in (postfix_services.SMTPD, postfix_services.PROXY)]
-            if entry.line not in edited and any(path and claim.owns(path) for path in named):
-                notes.append(
-                    f"Postfix: {_place(entry, self.master)} names a file of this certificate, but is not chosen by "
-                    "--dovecot-postfix-services: it will stay with that key when a new one is made."
-                )
-        return notes
 
     def _addresses(self, entry: Entry, main: Main) -> list[str]:
         """Addresses to connect to."""
@@ -384,32 +358,6 @@ class Postfix:
         for name in main.values.get("inet_interfaces", "all").replace(",", " ").split():
             found += loopback if name in ("all", "loopback-only") else [name.strip("[]")]
         return list(dict.fromkeys(found))
-
-
-def _place(entry: Entry, path: str) -> str:
-    return f"{entry.name} ({entry.fields[1]}) at {path}:{entry.line}"
-
-
-def _keeps(claim: Claim, cert: Optional[str]) -> bool:
-    """Whether a service keeps its certificate: another lineage's, for a name that the claim has not."""
-    if not cert or not claim.another(cert):
-        return False
-    names = claim.covers(cert)
-    return names is None or not names <= {name.lower() for name in claim.names}
-
-
-def _table(table: Mapping[str, Pair], claim: Claim, by_name: bool, notes: list[str]) -> dict[str, Pair]:
-    """Our table with what the claim wants of it; what it takes from another lineage is noted.
-
-    :param by_name: whether a service serves the claim's lineage by name.
-    """
-    if not claim.explicit:
-        return {name: claim.pair if claim.owns(pair.cert) else pair for name, pair in table.items()}
-    wanted = sni_map.keys(claim.names)
-    taken = [name for name in wanted if name in table and not claim.owns(table[name].cert)]
-    notes += [f"Postfix: {name} was served with {table[name].cert}; it is served with this lineage now." for name in taken]
-    kept = {name: pair for name, pair in table.items() if name not in wanted and not claim.owns(pair.cert)}
-    return {**kept, **dict.fromkeys(wanted, claim.pair)} if by_name else kept
 
 
 def _flock(path: str) -> int:

@@ -14,10 +14,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Callable, Optional, Union
 
 from certbot_dovecot.problems import ConfProblem
+from certbot_dovecot.servers import by_name
 from certbot_dovecot.servers.contract import Claim, Pair
 from certbot_dovecot.servers.master_cf import Entry
 
@@ -26,6 +27,8 @@ SNI_MAPS = "tls_server_sni_maps"
 #: Where mail comes in from other hosts.
 MX_PORT = 25
 
+#: What stands for services, instead of their names.
+_WORDS = ("submission", "all")
 _SHADOWS = ("chain_files", "eccert_file", "eckey_file")
 #: What main.cf may present to other servers, as a client.
 _CLIENT = ("smtp_tls_cert_file", "smtp_tls_eccert_file", "smtp_tls_chain_files")
@@ -78,8 +81,8 @@ class Part:
 
     @property
     def shadows(self) -> tuple[str, ...]:
-        """What wins over certificate and key if it is not empty."""
-        return (*(self.prefix + name for name in _SHADOWS), SNI_MAPS)
+        """What wins over certificate and key if it is not empty, for every client."""
+        return tuple(self.prefix + name for name in _SHADOWS)
 
 
 @dataclass(frozen=True)
@@ -151,7 +154,7 @@ def chosen(words: str, entries: Sequence[Entry], main: Main, path: str) -> list[
     """
     inet = [entry for entry in entries if entry.fields[1] == "inet"]
     word = words.strip().lower()
-    if word in ("submission", "all"):
+    if word in _WORDS:
         found = [entry for entry in inet if _submits(entry, main) or (word == "all" and receives(entry))]
         return [service(entry, entries, main) for entry in found]
     found = []
@@ -231,21 +234,59 @@ def named(part: Part, main: Main) -> Named:
 
 def maps(part: Part, main: Main) -> tuple[str, ...]:
     """The tables of ``tls_server_sni_maps``."""
-    return tuple(value(part.entry, main, SNI_MAPS).replace(",", " ").split())
+    return tables(value(part.entry, main, SNI_MAPS))
+
+
+def tables(text: str) -> tuple[str, ...]:
+    """The tables in a value of ``tls_server_sni_maps``; one in braces may have blanks and commas in it."""
+    found, depth = [""], 0
+    for character in text:
+        depth += (character == "{") - (character == "}")
+        if depth == 0 and character in ", \t\r\n":
+            found.append("")
+        else:
+            found[-1] += character
+    return tuple(filter(None, found))
 
 
 def cleared(part: Part, main: Main, table: str) -> dict[str, str]:
-    """What would win over a certificate of this part, emptied but for our own table.
+    """What would win over a certificate of this part, emptied; and our own table before those of somebody else's.
 
-    A mere default of another parameter is not cleared.
+    Tables of somebody else's are for names of somebody else's, and stay (rule R14).  A mere default of another parameter is not
+    cleared.
     """
     found = {}
     for name in part.shadows:
         if part.entry.option(name) or (value(part.entry, main, name) and _meant(part, main, name)):
             found[name] = ""
-    if SNI_MAPS in found and table in maps(part, main):
-        found[SNI_MAPS] = table
+    if any(one != table for one in maps(part, main)):
+        found[SNI_MAPS] = with_table(part, main, table)
     return found
+
+
+def with_table(part: Part, main: Main, table: str) -> str:
+    """``tls_server_sni_maps`` with our table before all others."""
+    return ",".join([table, *(one for one in maps(part, main) if one != table)])
+
+
+def certificates(part: Part, main: Main) -> tuple[str, ...]:
+    """Every file that a part takes a certificate from, without those of tables."""
+    here = {name: expanded(part.entry, main, part.prefix + name) for name in ("chain_files", "cert_file", "eccert_file")}
+    return tuple(_paths(here["chain_files"])) or tuple(filter(None, (here["cert_file"], here["eccert_file"])))
+
+
+def others_names(claim: Claim, part: Part, main: Main) -> tuple[str, ...]:
+    """The names of a certificate that options of a service name, and that is for others (rule R14); empty if it is not.
+
+    A certificate that main.cf names as well is no service's own.
+    """
+    everyones = certificates(replace(part, entry=replace(part.entry, options=())), main)
+    return by_name.others_names(claim, [path for path in certificates(part, main) if path not in everyones])
+
+
+def named_by_admin(words: str) -> bool:
+    """Whether :func:`chosen` takes services by their names, as the admin listed them."""
+    return words.strip().lower() not in _WORDS
 
 
 def _meant(part: Part, main: Main, name: str) -> bool:

@@ -16,6 +16,7 @@ from certbot_dovecot.dane import tlsa
 from certbot_dovecot.problems import ConfProblem
 from certbot_dovecot.servers import dovecot_conf, dovecot_edit, master_cf, sni_map
 from certbot_dovecot.servers.contract import Pair
+from certbot_dovecot.servers.sni_map import Table
 from tests.integration import view
 from tests.integration.test_commercial import AUTHORITY, csr, install, mail
 from tests.integration.test_install import INSTALL
@@ -179,15 +180,15 @@ def test_postfix_reads_these_names_and_paths_and_nothing_else(mailhost):
         pair = Pair(paths[number % len(paths)], paths[-number % len(paths)])
         # An entry is refused for its name or for its path: each has its chance.
         for one, files in ((name, Pair("/c", "/k")), (f"n{number}.test", pair)):
-            if refused_or(sni_map.dump, {one: files}):
+            if refused_or(sni_map.dump, Table({one: files})):
                 table[one.lower()] = files
     assert len(table) > MANY
     path = "/etc/postfix/certbot-dovecot-sni"
     with open(path, "wb") as file:
-        file.write(sni_map.dump(table))
+        file.write(sni_map.dump(Table(table)))
     asked = [*table, *(name for name in names if "\n" not in name and name.lower() not in table and name and "\0" not in name)]
     given_names = "".join(f"{name}\n" for name in asked).encode("utf-8", "surrogateescape")
-    out = judge("postmap", "-q", "-", f"texthash:{path}", given=given_names, codes=(0, 1))
+    out = judge("postmap", "-q", "-", f"regexp:{path}", given=given_names, codes=(0, 1))
     answers = dict(line.split("\t", 1) for line in out.split("\n") if line)
     assert answers == {name: f"{pair.key} {pair.cert}" for name, pair in table.items()}
 

@@ -198,7 +198,7 @@ def test_a_further_lineage_by_name_on_both_ways(mailhost):
         set_main(mailhost, main)
         assert leaf25() == leaf25(None) == view.live_leaf(NAME)
         assert leaf25(OTHER) == view.live_leaf(OTHER)
-    assert view.read(MASTER).decode().count(f"  -o tls_server_sni_maps=texthash:{SNI_MAP}\n") == 4
+    assert view.read(MASTER).decode().count(f"  -o tls_server_sni_maps=regexp:{SNI_MAP}\n") == 4
     assert f"_25._tcp.{OTHER}. " in view.read(f"/etc/letsencrypt/dovecot/{OTHER}/tlsa.zone").decode()
 
 

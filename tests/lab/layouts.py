@@ -165,7 +165,7 @@ LAYOUTS = {
         _mailcow, "smtps " + _SMTPS + "10465 " + _SMTPS + _SUBMISSION
         + "588 inet n - n - - smtpd\n  -o smtpd_tls_security_level=encrypt\n",
         "/etc/ssl/mail/cert.pem", "/etc/ssl/mail/key.pem",
-        frozenset({_MAIN, _MASTER}),
+        frozenset({_MAIN, _MASTER, "/etc/postfix/certbot-dovecot-sni"}),
         "smtpd_tls_chain_files = /etc/ssl/mail/both.pem\n"
         "tls_server_sni_maps = inline:{{{{{name} = /etc/ssl/mail/both.pem}}}}\n",
         ((465, True), (10465, True), (587, False)),

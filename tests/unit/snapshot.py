@@ -76,7 +76,7 @@ def postfix(main="", master=MASTER, services="submission", **values):
     said = {name.strip(): value.strip() for name, _, value in (line.partition("=") for line in main.splitlines())}
     conf = Main({**said, **values}, main, lambda name: said.get(name, ""))
     chosen = tuple(postfix_services.chosen(services, entries, conf, "/etc/postfix/master.cf"))
-    return PostfixFacts("/etc/postfix", master.encode(), entries, conf, chosen, view("Postfix", 465), "texthash:/etc/postfix/t")
+    return PostfixFacts("/etc/postfix", master.encode(), entries, conf, chosen, view("Postfix", 465), "regexp:/etc/postfix/t")
 
 
 def view(server, port, by_name=(), pair=PAIR):

@@ -19,7 +19,7 @@ from tests.lab import ca
 from tests.unit import snapshot
 from tests.unit.snapshot import AUTHORITY, CONF, FOLDER, MASTER, NAME, NOW, PAIR, found, held
 
-OURS = "texthash:/etc/postfix/t"
+OURS = "regexp:/etc/postfix/t"
 CLEARED = "  -o smtpd_tls_chain_files=\n  -o smtpd_tls_eccert_file=\n  -o smtpd_tls_eckey_file=\n  -o tls_server_sni_maps=\n"
 
 

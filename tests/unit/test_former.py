@@ -49,7 +49,12 @@ def test_what_another_wrote_between_our_lines_stays():
 def test_pieces_that_others_need_stay():
     before, after = b"a\n", b"a\n!include_try certbot-dovecot-sni.conf\nb = ours\n"
     kept = former.revert(after, Former(before, after), lambda lines: b"certbot-dovecot-sni" in lines)
-    assert kept == after
+    assert kept == before + b"!include_try certbot-dovecot-sni.conf\n"
+    # Where they stood in the place of something, that comes back before them: of an option given twice, the last counts.
+    before, after = b"s\n  -o cert=old\n  -o maps=b\nt\n", b"s\n  -o cert=new\n  -o maps=sni,b\nt\n"
+    kept = former.revert(after, Former(before, after), lambda lines: b"sni" in lines)
+    assert kept == b"s\n  -o cert=old\n  -o maps=b\n  -o maps=sni,b\nt\n"
+    assert former.revert(kept, Former(before, kept)) == before
 
 
 def test_following_our_own_edits_keeps_the_first_bytes():

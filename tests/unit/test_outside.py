@@ -28,6 +28,7 @@ from certbot_dovecot.reconcile import Report
 from certbot_dovecot.servers import dovecot_conf, dovecot_edit, master_cf, sni_map
 from certbot_dovecot.servers.contract import Endpoint, Pair
 from certbot_dovecot.servers.dovecot_conf import V23, V24
+from certbot_dovecot.servers.sni_map import Table
 from tests.unit import hostile
 from tests.unit.test_health import NOW, asked, leaf
 from tests.unit.test_progress import terminal
@@ -63,9 +64,9 @@ def test_a_block_of_dovecot_has_that_name_and_that_path_alone(name, path, dialec
 @example({hostile.ATTACK: Pair("/c", "/k")})
 @example({"a.test": Pair("/c d", "/k\nb.test /x")})
 def test_a_table_of_postfix_has_these_entries_alone(table):
-    data = refused_or(lambda: sni_map.dump(table))
+    data = refused_or(lambda: sni_map.dump(Table(table)))
     if data is not None:
-        assert sni_map.parse(data) == {name.lower(): pair for name, pair in table.items()}
+        assert sni_map.parse(data).named == {name.lower(): pair for name, pair in table.items()}
         assert data.count(b"\n") == len(table) + 1
 
 

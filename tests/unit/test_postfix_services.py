@@ -23,7 +23,7 @@ mine pass - - y - - smtpd
 tlsproxy unix - - y - 0 tlsproxy
 smtp unix - - y - - smtp
 """
-OURS = "texthash:/t"
+OURS = "regexp:/t"
 NEW, OLD = Pair("/n.pem", "/n.key"), Pair("/o.pem", "/o.key")
 
 
@@ -85,7 +85,7 @@ def part(options="", prefix=PROXY):
         ("-o tlsproxy_tls_cert_file=/n.pem", {"smtpd_tls_chain_files": "/c.pem"}, Named(None, "/c.pem")),
         ("-o tlsproxy_tls_cert_file=/n.pem",
          {"tlsproxy_tls_eccert_file": "/o.pem", "tlsproxy_tls_eckey_file": "/o.key"}, Named(OLD)),
-        ("-o tls_server_sni_maps=texthash:/t", {"tls_server_sni_maps": "a:b"}, Named(None, "", (OURS,))),
+        ("-o tls_server_sni_maps=regexp:/t", {"tls_server_sni_maps": "a:b"}, Named(None, "", (OURS,))),
     ],
 )  # fmt: skip
 def test_what_tlsproxy_serves(options, conf, named):
@@ -102,10 +102,13 @@ def test_what_tlsproxy_serves(options, conf, named):
         ("-o smtpd_tls_chain_files=", {"smtpd_tls_chain_files": "/c.pem"}, {}),
         ("-o smtpd_tls_chain_files=", {"tlsproxy_tls_chain_files": "/c.pem"}, {"tlsproxy_tls_chain_files": ""}),
         ("-o tlsproxy_tls_eckey_file=/k", {}, {"tlsproxy_tls_eckey_file": ""}),
-        ("", {"tls_server_sni_maps": "a:b"}, {"tls_server_sni_maps": ""}),
-        ("-o tls_server_sni_maps=texthash:/t,a:b", {}, {"tls_server_sni_maps": OURS}),
+        ("", {"tls_server_sni_maps": "a:b"}, {"tls_server_sni_maps": f"{OURS},a:b"}),
+        ("", {"tls_server_sni_maps": f"a:b, {OURS}"}, {"tls_server_sni_maps": f"{OURS},a:b"}),
+        ("", {"tls_server_sni_maps": "inline:{ {a.test = /k, /c} }"},
+         {"tls_server_sni_maps": f"{OURS},inline:{{ {{a.test = /k, /c}} }}"}),
+        ("-o tls_server_sni_maps=regexp:/t", {}, {}),
     ],
-)
+)  # fmt: skip
 def test_what_is_cleared_on_tlsproxy(options, conf, cleared):
     assert postfix_services.cleared(part(options), main(**conf), OURS) == cleared
 

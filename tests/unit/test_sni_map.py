@@ -2,39 +2,61 @@
 
 from __future__ import annotations
 
+import re
+
 from hypothesis import given
 from hypothesis import strategies as st
 
 from certbot_dovecot.servers import sni_map
 from certbot_dovecot.servers.contract import Pair
+from certbot_dovecot.servers.sni_map import Table
+from tests.differential.names import look_up
 
-LABELS = st.from_regex(r"[a-z0-9]{1,8}", fullmatch=True)
-NAMES = st.lists(LABELS, min_size=2, max_size=4).map(".".join)
+LABELS = st.from_regex(r"[a-z0-9_-]{1,8}", fullmatch=True)
+NAMES = st.tuples(st.sampled_from(["", "*."]), st.lists(LABELS, min_size=2, max_size=4).map(".".join)).map("".join)
 PAIRS = st.builds(lambda stem: Pair(f"/store/{stem}.pem", f"/store/{stem}.key"), LABELS)
+TABLES = st.builds(
+    lambda named, shields: Table(named, {name: pair for name, pair in shields.items() if name not in named}),
+    st.dictionaries(NAMES, PAIRS), st.dictionaries(NAMES, PAIRS),
+)  # fmt: skip
+OWN, WILD = Pair("/own.pem", "/own.key"), Pair("/wild.pem", "/wild.key")
 
 
-@given(st.dictionaries(NAMES, PAIRS))
+@given(TABLES)
 def test_what_is_written_is_read(table):
     assert sni_map.parse(sni_map.dump(table)) == table
-    assert list(sni_map.parse(sni_map.dump(table))) == list(table)
 
 
-def test_the_key_stands_before_the_certificate():
-    assert sni_map.dump({"a.test": Pair("/c.pem", "/k.key")}).endswith(b"\na.test /k.key /c.pem\n")
+@given(TABLES, NAMES)
+def test_what_is_found_is_what_postfix_finds(table, name):
+    data = sni_map.dump(table)
+    for asked in [name.replace("*", "q"), *(one.replace("*", "q") for one in (*table.named, *table.shields))]:
+        found = table.find(asked)
+        assert look_up(data, asked) == (f"{found.key} {found.cert}" if found else "")
+        # What Postfix asks for next, when it has found nothing.
+        assert not any(look_up(data, asked[at.start() :]) for at in re.finditer(r"\.", asked))
+
+
+def test_the_key_stands_before_the_certificate_and_exact_names_before_wildcards():
+    data = sni_map.dump(Table({"*.a.test": WILD, "b.a.test": OWN}, {"c.a.test": OWN})).decode()
+    assert [line for line in data.splitlines() if line[0] == "/"] == [
+        r"/^c\.a\.test$/ /own.key /own.pem",
+        r"/^b\.a\.test$/ /own.key /own.pem",
+        r"/^[^.]+\.a\.test$/ /wild.key /wild.pem",
+    ]
 
 
 def test_a_file_that_is_not_there_is_an_empty_table():
-    assert sni_map.parse(None) == {}
+    assert sni_map.parse(None) == sni_map.parse(sni_map.dump(Table())) == Table()
 
 
-def test_the_nearest_entry_counts():
-    own, wild = Pair("/own.pem", "/own.key"), Pair("/wild.pem", "/wild.key")
-    table = {"a.example.org": own, ".example.org": wild}
-    assert sni_map.find(table, "A.example.org") == own
-    assert sni_map.find(table, "b.example.org") == sni_map.find(table, "c.b.example.org") == wild
-    assert sni_map.find(table, "example.org") is None
-    assert sni_map.find(table, None) is None
+def test_what_is_no_line_of_ours_is_left_out():
+    assert sni_map.parse(b"a.test /k /c\n/^a\\.test/ /k /c\nif /x/\n/^a\\.test$/ /k\n\xff\n") == Table()
 
 
-def test_entries_of_names():
-    assert sni_map.keys(["A.test", "*.b.test", "127.0.0.1", "::1", "a.test"]) == ["a.test", ".b.test"]
+def test_a_wildcard_is_one_label():
+    table = Table({"a.example.org": OWN, "*.example.org": WILD})
+    assert table.find("A.example.org") == OWN
+    assert table.find("b.example.org") == WILD
+    for name in ("c.b.example.org", "example.org", "org", "", None):
+        assert table.find(name) is None

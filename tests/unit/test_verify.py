@@ -92,6 +92,9 @@ class FakeServer:
     def names(self):
         return ()
 
+    def without(self, claim):
+        return ()
+
     def mail_domains(self):
         return MailDomains()
 
