@@ -16,9 +16,12 @@ from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import Optional
 
+from certbot_dovecot import bundle as bundles
 from certbot_dovecot.dane.answers import Key, Owner
 from certbot_dovecot.dane.rollover import Kind, Standing, Step
+from certbot_dovecot.monitoring.keepers import Keeper
 from certbot_dovecot.problems import sentence
+from certbot_dovecot.servers import probe
 from certbot_dovecot.servers.contract import Endpoint
 
 #: The port that other hosts' mail comes in at: the only one whose records senders look at (RFC 7672).
@@ -28,6 +31,9 @@ MX_PORT = 25
 _SHOWN = 4
 
 DAY = datetime.timedelta(days=1)
+
+#: What has a server read its configuration and its certificates again.
+RELOAD = {"Dovecot": "doveadm reload", "Postfix": "postfix reload"}
 
 
 class Grade(IntEnum):
@@ -66,6 +72,7 @@ class Leaf:
     :param digest: SHA-256 of it, upper-case hex.
     :param key: its public key.
     :param algorithm: ``ECDSA P-256``, ``RSA 2048``.
+    :param self_signed: whether it is signed with its own key.
     """
 
     names: tuple[str, ...]
@@ -74,13 +81,18 @@ class Leaf:
     algorithm: str
     not_before: datetime.datetime
     not_after: datetime.datetime
+    self_signed: bool = False
+
+    def covers(self, name: str) -> bool:
+        """Whether it is for the host name ``name``."""
+        return bundles.covers(self.names, name)
 
 
 @dataclass(frozen=True)
 class Deployed:
     """A lineage, and what is known of its copy in the store.
 
-    :param servers: those that it is installed on; empty for one that is not installed.
+    :param servers: those that it is installed on, or whose configuration names its files; empty for one that is not installed.
     :param stem: name of the deployed key, ``2026``.
     :param year: the year the key was made in; None if that is not known.
     :param leaf: the deployed certificate; None if it cannot be read, or nothing is deployed.
@@ -121,7 +133,7 @@ class Deployed:
 
 @dataclass(frozen=True)
 class Asked:
-    """One endpoint, as a client met it that asked for a lineage's name.
+    """One endpoint, as a client met it that asked for a name, or for none.
 
     :param lineage: whose certificate the configuration names for it; empty for none of ours.
     :param sni: the name that was asked for; empty for none.
@@ -129,6 +141,11 @@ class Asked:
     :param leaf: what was served; None for nothing.
     :param error: why not.
     :param dane: what the records for it mean; None if the DNS was not asked.
+    :param whose: name of the installed lineage that has the name ``sni``; empty without a name.
+    :param keeper: who renews what was served; None if nobody known does.
+    :param path: the certificate file that the configuration names for it; empty if that is not known.
+    :param places: ``file:line`` of every line of the server's configuration that names this file; empty if it is ours.
+    :param heals: name of the lineage whose install would change that; empty for none.
     """
 
     endpoint: Endpoint
@@ -138,11 +155,26 @@ class Asked:
     leaf: Optional[Leaf] = None
     error: str = ""
     dane: Optional[Standing] = None
+    whose: str = ""
+    keeper: Optional[Keeper] = None
+    path: str = ""
+    places: tuple[str, ...] = ()
+    heals: str = ""
+
+    @property
+    def expects(self) -> bool:
+        """Whether it serves the certificate that the configuration names; where none of ours is named, whatever it serves."""
+        return self.leaf is not None and (not self.lineage or self.leaf.digest == self.expected)
+
+    @property
+    def covered(self) -> bool:
+        """Whether what was served is for the name that was asked for."""
+        return self.leaf is None or not self.sni or not self.whose or self.leaf.covers(self.sni)
 
     @property
     def right(self) -> bool:
-        """Whether it serves what it should; where nothing of ours is named, whatever it serves."""
-        return self.leaf is not None and (not self.lineage or self.leaf.digest == self.expected)
+        """Whether a client gets what it should: what the configuration names, and a certificate for the name it asked for."""
+        return self.expects and self.covered
 
 
 @dataclass(frozen=True)
@@ -152,6 +184,8 @@ class Status:
     :param at: when, UTC.
     :param failures: (server, what its own tools say) of servers that could not be looked at.
     :param notes: full sentences.
+    :param once: (server, lineage): it was installed there, and the server's configuration does not name its files any more.
+    :param unasked: how many combinations of name and endpoint were not asked.
     """
 
     at: datetime.datetime
@@ -161,6 +195,8 @@ class Status:
     notes: tuple[str, ...] = ()
     warning: Optional[datetime.timedelta] = None
     critical: Optional[datetime.timedelta] = None
+    once: tuple[tuple[str, Deployed], ...] = ()
+    unasked: int = 0
 
 
 def findings(status: Status) -> tuple[Finding, ...]:
@@ -177,7 +213,12 @@ def findings(status: Status) -> tuple[Finding, ...]:
     if not any(lineage.servers for lineage in status.lineages) and not status.failures:
         todo = "certbot --installer dovecot -d NAME gets and installs one"
         found.append(Finding(Grade.UNKNOWN, "", "no certificate is installed by certbot-dovecot on this host", todo))
-    return tuple(sorted(found, key=lambda one: (_rank(one.grade), one.lineage)))
+    return ranked(found)
+
+
+def ranked(found: Iterable[Finding]) -> tuple[Finding, ...]:
+    """The worst first, and each once."""
+    return tuple(sorted(dict.fromkeys(found), key=lambda one: (_rank(one.grade), one.lineage)))
 
 
 def grade(found: Iterable[Finding]) -> Grade:
@@ -187,10 +228,16 @@ def grade(found: Iterable[Finding]) -> Grade:
 
 def limits(leaf: Leaf, status: Status) -> tuple[datetime.timedelta, datetime.timedelta]:
     """How long before the end of ``leaf`` there is a warning, and how long before it is critical."""
-    lifetime = leaf.not_after - leaf.not_before
-    warning = min(lifetime / 4, 30 * DAY) if status.warning is None else status.warning
-    critical = min(lifetime / 10, 10 * DAY) if status.critical is None else status.critical
-    return warning, critical
+    warning, critical = usual_limits(leaf.not_after - leaf.not_before)
+    return (
+        warning if status.warning is None else status.warning,
+        critical if status.critical is None else status.critical,
+    )
+
+
+def usual_limits(lifetime: datetime.timedelta) -> tuple[datetime.timedelta, datetime.timedelta]:
+    """How long before the end of a certificate of this lifetime there is a warning, and how long before it is critical."""
+    return min(lifetime / 4, 30 * DAY), min(lifetime / 10, 10 * DAY)
 
 
 def _rank(grade: Grade) -> int:
@@ -204,22 +251,15 @@ def _records(one: Deployed) -> list[Finding]:
         found.append(Finding(Grade.UNKNOWN, one.name, f"not everything could be looked at: {one.problem.rstrip('.')}"))
     if not one.servers:
         return found
-    if one.lost:
-        found.append(
-            Finding(
-                Grade.WARNING, one.name, "certbot does not know it any more, and nobody renews what the servers serve",
-                f"Install another certificate for its names, or certbot-dovecot undo {one.name}",
-            )
-        )  # fmt: skip
-    if one.withdrawn:
-        again = f"certbot install --installer dovecot --cert-name {one.name}"
-        if one.external:
-            again = "certbot-dovecot install-cert, with the files that the CA sent"
+    if one.lost and set(one.servers) - set(one.withdrawn):
+        what = "certbot does not know it any more, and nobody renews what the servers serve"
+        found.append(Finding(Grade.WARNING, one.name, what, again_or_undo(one.name, one.leaf.names if one.leaf else ())))
+    if one.withdrawn and not one.lost:
         which = f"the configuration of {' and '.join(one.withdrawn)}"
         found.append(
             Finding(
                 Grade.WARNING, one.name, f"{which} does not name its files any more, and is left alone",
-                f"To install it again: {again}",
+                again(one),
             )
         )  # fmt: skip
     if one.open:
@@ -241,6 +281,29 @@ def _records(one: Deployed) -> list[Finding]:
     return found
 
 
+def again(one: Deployed) -> str:
+    """How a certificate comes to the servers again."""
+    if one.external:
+        return "To install it again: certbot-dovecot install-cert, with the files that the CA sent"
+    if one.lost:
+        return again_from_the_ca(one.name, one.leaf.names if one.leaf else ())
+    return f"To install it again: certbot install --installer dovecot --cert-name {one.name}"
+
+
+def again_from_the_ca(name: str, names: Iterable[str]) -> str:
+    """How a lineage that certbot does not know any more comes to the servers again.
+
+    :param names: of its certificate; empty if that cannot be read.
+    """
+    hosts = [host for host in names if probe.sni_for([host])] or ["NAME"]
+    return f"To get it again: certbot --installer dovecot --cert-name {name} {' '.join(f'-d {host}' for host in hosts)}"
+
+
+def again_or_undo(name: str, names: Iterable[str]) -> str:
+    """What to do about a lineage that certbot does not know any more and that servers serve; parameters likewise."""
+    return f"{again_from_the_ca(name, names)}; to take it out of the configuration: certbot-dovecot undo {name}"
+
+
 def _expiry(one: Deployed, status: Status) -> list[Finding]:
     """Certificates that end soon, or have."""
     found = []
@@ -249,18 +312,32 @@ def _expiry(one: Deployed, status: Status) -> list[Finding]:
     for leaf, name, whose in certificates:
         if leaf is None:
             continue
-        left, (warning, critical) = leaf.not_after - status.at, limits(leaf, status)
-        if left >= max(warning, critical):
+        ending = ends_soon(leaf, status)
+        if ending is None:
             continue
-        when = f"{leaf.not_after:%Y-%m-%d %H:%M}"
-        what = f"{whose} expires on {when} UTC, in {days(left)}"
-        if left < datetime.timedelta(0):
-            what = f"{whose} expired on {when} UTC"
+        what = f"{whose} expires on {ends(leaf)} UTC, in {days(leaf.not_after - status.at)}"
+        if leaf.not_after < status.at:
+            what = f"{whose} expired on {ends(leaf)} UTC"
         todo = f"certbot renew --cert-name {name} says why it is not renewed; see that certbot's timer runs"
         if one.external:
             todo = "Get a new one: certbot-dovecot csr, then certbot-dovecot install-cert"
-        found.append(Finding(Grade.CRITICAL if left < critical else Grade.WARNING, one.name, what, todo))
+        elif one.lost and name == one.name:
+            todo = again_or_undo(one.name, one.leaf.names if one.leaf else ())
+        found.append(Finding(ending, one.name, what, todo))
     return found
+
+
+def ends_soon(leaf: Leaf, status: Status) -> Optional[Grade]:
+    """How bad it is that a certificate ends when it does; None if there is time."""
+    left, (warning, critical) = leaf.not_after - status.at, limits(leaf, status)
+    if left < critical:
+        return Grade.CRITICAL
+    return Grade.WARNING if left < warning else None
+
+
+def ends(leaf: Leaf) -> str:
+    """``2027-01-23 12:00``, which is UTC."""
+    return f"{leaf.not_after:%Y-%m-%d %H:%M}"
 
 
 def _keys(one: Deployed) -> list[Finding]:
@@ -284,29 +361,42 @@ def _keys(one: Deployed) -> list[Finding]:
 
 def _endpoints(asked: Sequence[Asked]) -> list[Finding]:
     """Endpoints that do not serve what they should, or whose records are not theirs; the same of several is said once."""
-    places: dict[Finding, list[Endpoint]] = {}
-    for one in asked:
-        for finding in _endpoint(one):
-            places.setdefault(finding, []).append(one.endpoint)
-    return [replace(finding, what=f"{_listed(where)}{finding.what}") for finding, where in places.items()]
+    return grouped((one, finding) for one in asked for finding in _endpoint(one))
 
 
-def _listed(endpoints: Sequence[Endpoint]) -> str:
-    shown = ", ".join(map(str, endpoints[:_SHOWN]))
-    return f"{shown} and {len(endpoints) - _SHOWN} more" if len(endpoints) > _SHOWN else shown
+def grouped(found: Iterable[tuple[Asked, Finding]]) -> list[Finding]:
+    """The same cause at several endpoints, or for several names, is said once.
+
+    :param found: findings whose ``what`` goes on behind the endpoint, and the names that it was asked for.
+    """
+    causes: dict[Finding, list[Asked]] = {}
+    for one, finding in found:
+        causes.setdefault(finding, []).append(one)
+    made = []
+    for finding, some in causes.items():
+        names = [*dict.fromkeys(one.sni for one in some)]
+        # What a client gets that asks for no name is not a matter of the name.
+        asked = "" if "" in names else f", asked for {_listed(names)},"
+        made.append(replace(finding, what=f"{_listed([str(one.endpoint) for one in some])}{asked}{finding.what}"))
+    return made
+
+
+def _listed(things: Sequence[str]) -> str:
+    each = [*dict.fromkeys(things)]
+    shown = ", ".join(each[:_SHOWN])
+    return f"{shown} and {len(each) - _SHOWN} more" if len(each) > _SHOWN else shown
 
 
 def _endpoint(one: Asked) -> list[Finding]:
     """What is wrong with one; each is to begin with the endpoint."""
     found = []
-    asked = f", asked for {one.sni}," if one.sni else ""
     if one.leaf is None:
         grade = Grade.CRITICAL if one.lineage else Grade.WARNING
         why = one.error or "there is none"
-        return [Finding(grade, one.lineage, f"{asked} serves no usable certificate: {why}", _SEE_THE_LOG)]
-    if not one.right:
+        return [Finding(grade, one.lineage, f" serves no usable certificate: {why}", _SEE_THE_LOG)]
+    if not one.expects:
         todo = f"certbot-dovecot deploy {one.lineage} reloads and asks again"
-        found.append(Finding(Grade.CRITICAL, one.lineage, f"{asked} serves another certificate, {_about(one.leaf)}", todo))
+        found.append(Finding(Grade.CRITICAL, one.lineage, f" serves another certificate, {about(one.leaf)}", todo))
     if one.dane in (Standing.MISMATCH, Standing.PARTLY):
         all_of_them = one.dane is Standing.MISMATCH
         what = " serves a key that not every set of its TLSA records matches"
@@ -318,7 +408,8 @@ def _endpoint(one: Asked) -> list[Finding]:
     return found
 
 
-def _about(leaf: Leaf) -> str:
+def about(leaf: Leaf) -> str:
+    """``of mail.example.org until 2027-01-23``."""
     names = ", ".join(leaf.names[:3]) + (", ..." if len(leaf.names) > 3 else "")
     return f"of {names or 'no name'} until {leaf.not_after:%Y-%m-%d}"
 

@@ -167,6 +167,21 @@ def make(
     return _decide(job, place, was, bundle, signature, (stem, years), planned, views, (withdrawn, broken), ask)
 
 
+def would_serve(
+    server: IMailServer, place: Folder, pair: Pair, names: Sequence[str], sni: Optional[str]
+) -> dict[Endpoint, Optional[Pair]]:
+    """What every endpoint of ``server`` would name after an explicit install; nothing is written.
+
+    :param place: the lineage's folder.
+    :param pair: its files there.
+    :param names: of its certificate.
+    :param sni: the name that clients ask for; None for none.
+    :raises Problem: the install would be refused.
+    """
+    claim = Claim(pair, tuple(names), True, place.owns, place.is_another, _covers)
+    return {one.endpoint: one.pair for one in server.preview(server.plan(claim).edits, sni)}
+
+
 def concerns(servers: Sequence[IMailServer], home: str, job: Job) -> bool:
     """Whether there is anything to plan: the lineage is on a server, was, or is to be.
 

@@ -356,6 +356,7 @@ class Deployment:
             leaf=decided.bundle.leaf if names else was.leaf,
             spki=decided.bundle.spki if names else was.spki,
             servers=tuple(sorted(names | {name for name, _ in decided.broken})),
+            withdrawn=tuple(sorted({*was.withdrawn, *decided.withdrawn} - names)),
             installing=tuple(sorted(installing)),
             reload=tuple(sorted(reload)),
             verify=tuple(sorted(verify)),
@@ -390,7 +391,7 @@ def release(home: str, lineage: str, served: bool = True) -> None:
     path = store.folder(home, "", lineage).state
     record = state.load(path)
     if record is not None:
-        gone = replace(record, servers=(), installing=(), reload=(), verify=(), settled=())
+        gone = replace(record, servers=(), installing=(), reload=(), verify=(), settled=(), withdrawn=())
         files.write(path, state.dump(gone if served else replace(gone, stem="", leaf="", spki="")))
 
 

@@ -9,8 +9,9 @@ from typing import Optional
 from cryptography import x509
 
 from certbot_dovecot import bundle as bundles
+from certbot_dovecot import health
 from certbot_dovecot.checks import dovecot, facts
-from certbot_dovecot.checks.facts import Facts, Held, Pem
+from certbot_dovecot.checks.facts import Elsewhere, Facts, Held, Pem
 from certbot_dovecot.checks.findings import Finding, Severity
 from certbot_dovecot.dane.rollover import Kind
 from certbot_dovecot.servers import probe
@@ -181,25 +182,29 @@ def sni_names(known: Facts) -> Iterator[Finding]:
                     yield from _not_served(known, held, held.deployed, server)
 
 
-def _not_served(known: Facts, held: Held, mine: Pem, server: str) -> Iterator[Finding]:
-    """Names of a lineage that a server it is installed on serves with a certificate that is not for them."""
-    wrong: dict[str, list[str]] = {}
-    for name in sorted(mine.names):
+def not_served(known: Facts, held: Held, server: str) -> Iterator[tuple[str, str]]:
+    """(name, path) of every name of a lineage that a server serves with a certificate which is not for it."""
+    for name in sorted(held.deployed.names) if held.installed and held.deployed else ():
         asked = probe.sni_for([name])
         for pair in known.served.get((server, asked), ()) if asked else ():
             pem = known.pems.get(pair.cert)
             if pem is not None and pem.certificates and not pem.covers(asked or ""):
-                wrong.setdefault(pem.path, []).append(name)
-    for path, names in wrong.items():
+                yield name, pem.path
+
+
+def _not_served(known: Facts, held: Held, mine: Pem, server: str) -> Iterator[Finding]:
+    """Names of a lineage that a server it is installed on serves with a certificate that is not for them."""
+    wrong: dict[tuple[str, bool], list[str]] = {}
+    for name, path in not_served(known, held, server):
+        wrong.setdefault((path, (server, held.name, name) in known.healed), []).append(name)
+    for (path, healed), names in wrong.items():
         told = ", ".join(dict.fromkeys(names))
-        yield Finding(
-            "sni-names",
-            Severity.WARNING,
-            f"{server} serves {path} to clients that ask for {told}, though {mine.path} is for that and installed",
-            path,
-            f"certbot install --cert-name {held.name} --installer dovecot",
-            held.name,
-        )
+        where = ", ".join(known.places(server, path))
+        todo = f"certbot install --cert-name {held.name} --installer dovecot"
+        if not healed:
+            todo = f"Take {told} out of what the configuration has for it ({where or path}), then {health.RELOAD[server]}"
+        what = f"{server} serves {path} to clients that ask for {told}, though {mine.path} is for that and installed"
+        yield Finding("sni-names", Severity.WARNING, what, where or path, todo, held.name)
 
 
 def _place(known: Facts, server: str, name: str) -> str:
@@ -234,14 +239,42 @@ def _unreadable(known: Facts, path: str, why: str) -> Finding:
 
 
 def nobody_renews(known: Facts) -> Iterator[Finding]:
-    """Certificates of the store that servers name and certbot does not know any more."""
+    """Certificates that servers name and that nobody renews."""
     for name in sorted(known.forgotten):
         for server, view in known.views:
             path = next((pair.cert for pair in view.pairs if known.owner_of(pair.cert) == name), "")
             if path:
                 what = f"certbot does not know this lineage any more, and {server} still serves its copy, which nobody renews"
-                todo = "Install another certificate for its names (certbot --installer dovecot -d NAME), or take that copy out"
+                pem = known.pems.get(path)
+                todo = health.again_or_undo(name, sorted(pem.names) if pem else ())
                 yield Finding("nobody-renews", Severity.WARNING, what, path, todo, name)
+    for one in known.elsewhere:
+        pem = known.pems.get(one.path)
+        if one.keeper is None and pem is not None and pem.certificates:
+            yield from _elsewhere(known, one, pem)
+
+
+def _elsewhere(known: Facts, one: Elsewhere, pem: Pem) -> Iterator[Finding]:
+    """A certificate that is not in the store and that nobody known renews: near its end, or self-signed where ours was."""
+    begin, end = pem.validity
+    left = end - known.now
+    records = [(held.name, held.record) for held in known.held if held.record is not None]
+    ours = [name for name, record in records if one.server in (*record.servers, *record.withdrawn)]
+    once = [name for name, record in records if one.server in record.withdrawn]
+    what = ""
+    if left < health.usual_limits(end - begin)[0]:
+        ended = left < datetime.timedelta(0)
+        what = f"{one.server} names this certificate, which {'ended' if ended else 'ends'} on {end:%Y-%m-%d %H:%M} UTC, and "
+        what += "nobody that is known here renews it"
+    elif ours and bundles.is_self_signed(pem.certificates[0]):
+        what = f"{one.server} names this certificate, which is self-signed, though it is to serve {', '.join(ours)}"
+    if what:
+        todo = f"Have the configuration name another certificate instead, then {health.RELOAD[one.server]}"
+        if one.heals:
+            todo = f"certbot install --installer dovecot --cert-name {one.heals} puts its certificate there"
+        todo += "".join(f"; if it is meant, certbot-dovecot undo {name}" for name in once)
+        where = ", ".join(one.places) or one.path
+        yield Finding("nobody-renews", Severity.WARNING, what, where, todo, one.heals or next(iter(ours), ""))
 
 
 def rsa_clients(known: Facts) -> Iterator[Finding]:

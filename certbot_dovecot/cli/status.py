@@ -39,6 +39,7 @@ def add(commands: common.Commands) -> None:
 def run(args: argparse.Namespace) -> int:
     """Do it; returns the exit code."""
     from certbot_dovecot import files, health, show, status
+    from certbot_dovecot.monitoring import findings
 
     try:
         with progress.waiting("Asking the endpoints" + (" and the DNS" if args.dns else "")):
@@ -49,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
         print(f"CERTBOT-DOVECOT UNKNOWN - {' '.join(str(problem).split()).replace('|', '/')}")
         return int(health.Grade.UNKNOWN)
     seen = replace(seen, warning=args.warning, critical=args.critical)
-    found = health.findings(seen)
+    found = findings.of(seen)
     if args.prometheus:
         files.write(args.prometheus, show.prometheus(seen, found).encode())
         return 0

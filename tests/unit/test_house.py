@@ -20,7 +20,7 @@ ROOT = pathlib.Path(certbot_dovecot.__file__).parent
 FLOORS = [
     {"problems", "commands", "files", "bundle", "servers", "dane", "mailed", "request", "progress"},
     {"rotation", "store", "state", "transaction", "lineages", "plan", "glance", "ledger", "pairs", "seen", "health",
-     "former", "checks"},
+     "former", "checks", "monitoring"},
     {"reconcile", "summary", "hook", "jobs", "orphans", "records", "preview", "watch", "publishing", "handover", "standby",
      "status", "show", "undo", "leaving", "csr", "install_cert", "announced", "surroundings", "doctor"},
     {"door", "door_key", "installer", "cli"},
