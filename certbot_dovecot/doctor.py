@@ -402,21 +402,23 @@ def _try(facts: Facts) -> tuple[Tried, ...]:
         "Dovecot": [of_dovecot.old_clients(one) for one in facts.dovecot],
         "Postfix": [of_postfix.old_clients(one) for one in facts.postfix],
     }
-    todo: list[tuple[str, contract.Endpoint, str]] = []
+    todo: list[tuple[str, contract.Endpoint, str, str]] = []
+    renewed = {held.name for held in facts.held if held.lineage is not None}
     for server, places in wanted.items():
         served = [one for name, view in facts.views if name == server for one in view.served]
-        ours = [one.endpoint for one in served if one.pair and _is_ecdsa(facts, one.pair)]
+        ours = {one.endpoint: facts.owner_of(one.pair.cert) for one in served if one.pair and _is_ecdsa(facts, one.pair)}
         if ours:
             first = min(ours, key=lambda one: (not one.implicit, one.port))
-            todo.append((server, first, next(filter(None, places), "")))
+            todo.append((server, first, next(filter(None, places), ""), ours[first]))
 
-    def ask(one: tuple[str, contract.Endpoint, str]) -> Tried:
-        server, endpoint, old = one
+    def ask(one: tuple[str, contract.Endpoint, str, str]) -> Tried:
+        server, endpoint, old, lineage = one
         ecdsa = probe.ask_as_old(endpoint, None, SECONDS, "ecdsa")
         if ecdsa.disagreed and not (plain := probe.ask(endpoint, None, SECONDS)).leaf:
             # Nobody is served there, so that it is not for the cipher.
             ecdsa = replace(plain, disagreed=False)
-        return Tried(server, ecdsa, probe.ask_as_old(endpoint, None, SECONDS, "rsa") if old and ecdsa.leaf else None, old)
+        rsa = probe.ask_as_old(endpoint, None, SECONDS, "rsa") if old and ecdsa.leaf else None
+        return Tried(server, ecdsa, rsa, old, lineage if lineage in renewed else "")
 
     if not todo:
         return ()

@@ -42,6 +42,7 @@ class Job:
     :param explicit: true for ``run`` and ``install``: add it to every server.
     :param replaces: name of the lineage whose place it takes, on every server that serves that one; empty for none.
     :param following: SPKI of the key that comes next, for the TLSA data; empty for none.
+    :param prove: ask every endpoint even if all files are as they should be, and reload a server that serves something else.
     """
 
     lineage: str
@@ -52,6 +53,7 @@ class Job:
     before: Optional[str] = None
     replaces: str = ""
     following: str = ""
+    prove: bool = False
 
 
 @dataclass(frozen=True)
@@ -276,7 +278,7 @@ def _decide(
     pair = Pair(place.cert(stem), place.key(stem))
     store_edits = store.edits(place, stem, bundle) if planned else ()
     open_before = frozenset(was.reload + was.verify) if was else frozenset()
-    unproven = job.explicit or was is None or was.leaf != bundle.leaf
+    unproven = job.explicit or job.prove or was is None or was.leaf != bundle.leaf
     changes = bool(store_edits or any(made.edits for _, made in planned))
     # All or none: the TLSA data is written for every endpoint that was seen, in one go.
     prove = bool(planned) and (changes or unproven or bool(open_before))

@@ -104,7 +104,7 @@ def begin(host: Host, job: Job) -> Optional[Deployment]:
     :returns: None if the lineage is installed nowhere, or if all is true.
     :raises Problem: nothing was changed, or everything was put back.
     """
-    if not (job.explicit or job.replaces) and glance.settled(host.home, job.lineage):
+    if not (job.explicit or job.prove or job.replaces) and glance.settled(host.home, job.lineage):
         return None
     # Asked without a lock: a lineage that is none of our business must not wait, nor leave a lock file.
     if not plan.concerns(host.servers, host.home, job):

@@ -43,18 +43,24 @@ def chain(known: Facts) -> Iterator[Finding]:
         if pem is None or not pem.certificates or not (held.installed or held.stands_by):
             continue
         source = str(held.parameters.get("server", ""))
-        for severity, what, todo in judge_chain(pem.certificates, known.roots, source):
+        mine = held.live
+        same = mine is not None and mine.certificates[:1] == pem.certificates[:1] and mine.certificates != pem.certificates
+        own = {said for _, said, _ in judge_chain(mine.certificates, known.roots, source)} if mine and same else set()
+        for severity, what, todo in judge_chain(pem.certificates, known.roots, source, held.name):
+            if same and what not in own:
+                todo = f"certbot-dovecot deploy {held.name} brings certbot's own chain there"
             yield Finding("chain", severity, what, pem.path, todo, held.name)
 
 
 def judge_chain(
-    served: Sequence[x509.Certificate], roots: Optional[facts.Roots], source: str = ""
+    served: Sequence[x509.Certificate], roots: Optional[facts.Roots], source: str = "", name: str = ""
 ) -> Iterator[tuple[Severity, str, str]]:
     """What is wrong with a chain: severity, what, and the remedy.
 
     :param served: leaf first.
     :param roots: what this system trusts, by subject; None if that is not known.
     :param source: URL of the CA that it came from.
+    :param name: of the lineage, for the remedy; empty for none.
     """
     for number, (child, parent) in enumerate(zip(served, served[1:]), 1):
         if not bundles.issued(child, parent):
@@ -65,7 +71,8 @@ def judge_chain(
     early = next((one for one in served[1:] if bundles.validity(one)[1] < end), None)
     if early is not None and not _anchored(served[: served.index(early)], roots):
         what = f"the intermediate {_subject(early)} ends on {bundles.validity(early)[1]:%Y-%m-%d}, before the certificate does"
-        yield Severity.WARNING, what, "Renew it (certbot renew --force-renewal), or ask the CA for a newer intermediate"
+        renew = f"certbot renew --force-renewal --cert-name {name}, or ask" if name else "Ask"
+        yield Severity.WARNING, what, f"{renew} the CA for a newer intermediate"
     if len(served) > 1 and served[-1].issuer == served[-1].subject:
         what = f"the root {_subject(served[-1])} is sent along, which no client needs: it has it, or does not trust this one"
         yield Severity.NOTE, what, "Leave the root out of the chain"
@@ -130,7 +137,7 @@ def _kept(held: Held) -> tuple[Severity, str, str]:
         return Severity.NOTE, why, "Ask the CA for the next one with a new key: certbot-dovecot csr"
     renew = f"certbot renew --cert-name {held.name} --force-renewal --new-key"
     if not held.stores_installer:
-        return Severity.NOTE, "certbot renews it without the installer, and reuses the key", f"{_store(held)}; then {renew}"
+        return Severity.NOTE, "certbot renews it without the installer, and reuses the key", f"{_store(held)}, then {renew}"
     return Severity.NOTE, "the renewals of this year kept it", renew
 
 
@@ -227,14 +234,18 @@ def missing_files(known: Facts) -> Iterator[Finding]:
 
 
 def _unreadable(known: Facts, path: str, why: str) -> Finding:
+    owner = known.owner_of(path)
+    todo = "Put it back, or have the configuration name another pair"
+    if any(held.name == owner and held.lineage is not None for held in known.held):
+        todo = f"certbot-dovecot deploy {owner} writes it again"
     servers = ", ".join(dict.fromkeys(s for s, view in known.views for pair in view.pairs if path in (pair.cert, pair.key)))
     return Finding(
         "missing-files",
         Severity.WARNING,
         f"{servers} names this file, and {why}: the next reload or start is refused, or leaves clients without TLS",
         path,
-        "Put it back, or have the configuration name another pair; certbot-dovecot deploy does so for a lineage's own files",
-        known.owner_of(path),
+        todo,
+        owner,
     )
 
 
@@ -292,8 +303,11 @@ def rsa_clients(known: Facts) -> Iterator[Finding]:
                 f"old clients are wanted here, but those that know RSA certificates only are turned away by {one.server} "
                 f"({one.rsa.endpoint}), which has an ECDSA certificate alone"
             )
-            todo = "certbot --installer dovecot --key-type rsa -d NAME, if there are such clients; else ask for TLS 1.2"
-            yield Finding("rsa-clients", Severity.NOTE, what, one.wanted, todo)
+            renew = f"certbot renew --cert-name {one.lineage} --force-renewal --new-key --key-type rsa"
+            todo = f"{renew}, if there are such clients; else ask for TLS 1.2 there"
+            if not one.lineage:
+                todo = "Get an RSA certificate (--key-type rsa), if there are such clients; else ask for TLS 1.2 there"
+            yield Finding("rsa-clients", Severity.NOTE, what, one.wanted, todo, one.lineage)
 
 
 def _subject(one: x509.Certificate) -> str:

@@ -202,12 +202,14 @@ class Tried:
     :param ecdsa: the answer to one that knows ECDSA certificates only.
     :param rsa: the answer to one that knows RSA certificates only; None if nothing says that such clients are wanted.
     :param wanted: where the configuration says that old clients are wanted; empty if nothing does.
+    :param lineage: name of the lineage that the endpoint is configured with, if certbot renews it; else empty.
     """
 
     server: str
     ecdsa: Answer
     rsa: Optional[Answer] = None
     wanted: str = ""
+    lineage: str = ""
 
 
 @dataclass(frozen=True)

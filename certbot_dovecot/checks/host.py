@@ -76,7 +76,7 @@ def deploy_hook(known: Facts) -> Iterator[Finding]:
             why, where = f"the deploy hook calls {hook.command}, which is gone", hook.path
         else:
             continue
-        again = f"remove the hook, if it is there, then certbot install --cert-name {held.name} --installer dovecot writes it"
+        again = f"certbot install --cert-name {held.name} --installer dovecot writes the hook again"
         yield Finding(
             "deploy-hook",
             Severity.WARNING,

@@ -316,3 +316,25 @@ def _said_of(module: _Module, name: str, nodes: Sequence[ast.AST]) -> Iterator[s
 
 def _empty(node: ast.expr) -> bool:
     return isinstance(node, ast.Constant) and not node.value
+
+
+def sites(root: pathlib.Path = ROOT / "checks") -> dict[str, str]:
+    """Every place where a check of ``doctor`` says something: ``file:function:number`` to the source of that function.
+
+    A place is a ``Finding`` that is made with its severity, or a tuple that begins with one, which somebody makes a finding of.
+    """
+    found: dict[str, str] = {}
+    for path in sorted(root.rglob("*.py")):
+        module, text = _read(path, root), path.read_text()
+        numbers: dict[str, int] = {}
+        for node, around in module.inside.items():
+            first = node.elts[0] if isinstance(node, ast.Tuple) and len(node.elts) > 1 else None
+            if isinstance(node, ast.Call) and _name(node.func) == "Finding" and len(node.args) > 1:
+                first = node.args[1]
+            said = [one.body for one in [first] if isinstance(one, ast.IfExp)] or [first]
+            if isinstance(said[0], ast.Attribute) and _name(said[0].value) == "Severity":
+                where = around[-1].name if around else "constants"
+                numbers[where] = numbers.get(where, 0) + 1
+                source = ast.get_source_segment(text, around[-1]) if around else text
+                found[f"{module.name}:{where}:{numbers[where]}"] = source or ""
+    return found
