@@ -14,6 +14,7 @@ from __future__ import annotations
 import datetime
 import hashlib
 import re
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Optional, Union
 
@@ -239,6 +240,22 @@ def _names(certificate: x509.Certificate) -> tuple[str, ...]:
         return tuple(str(name.value) for name in certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME))
     addresses = [str(address) for address in san.get_values_for_type(x509.IPAddress)]
     return (*san.get_values_for_type(x509.DNSName), *addresses)
+
+
+def covers(names: Collection[str], name: str) -> bool:
+    """Whether a certificate of ``names`` is for ``name``, which may be a pattern (RFC 9525 section 6.3).
+
+    ``*`` stands for one whole first label.
+
+    :param names: in any letter case.
+    """
+    wanted = name.lower()
+    return bool({wanted, f"*.{wanted.partition('.')[2]}"} & {each.lower() for each in names})
+
+
+def is_self_signed(certificate: x509.Certificate) -> bool:
+    """Whether a certificate is signed with its own key, so that no client trusts it by itself."""
+    return issued(certificate, certificate)
 
 
 def validity(certificate: x509.Certificate) -> tuple[datetime.datetime, datetime.datetime]:

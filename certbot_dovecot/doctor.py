@@ -18,14 +18,17 @@ from typing import Any, Optional
 
 from certbot_dovecot import bundle as bundles
 from certbot_dovecot import checks, files, jobs, ledger, lineages, pairs, renewals, rotation, state, store, surroundings, watch
+from certbot_dovecot.checks import certificates
 from certbot_dovecot.checks import dovecot as of_dovecot
 from certbot_dovecot.checks import postfix as of_postfix
-from certbot_dovecot.checks.facts import DovecotFacts, Facts, Held, Pem, PostfixFacts, Tried
+from certbot_dovecot.checks.facts import DovecotFacts, Elsewhere, Facts, Held, Pem, PostfixFacts, Tried
 from certbot_dovecot.checks.findings import Finding, Severity
 from certbot_dovecot.commands import Command, Result, Runner
 from certbot_dovecot.dane import rollover
 from certbot_dovecot.dane.answers import Survey
 from certbot_dovecot.lineages import Lineage
+from certbot_dovecot.monitoring import remedies
+from certbot_dovecot.monitoring.keepers import Keepers
 from certbot_dovecot.pairs import Pair
 from certbot_dovecot.problems import FileProblem, NotInstalled, Problem
 from certbot_dovecot.rollover import addresses, owner_names
@@ -87,7 +90,7 @@ class _Gathering:
         known = store.lineages(home)
         records = {name: self._record(name) for name in known}
         ours = [name for name in known if not name.endswith(store.EXTERNAL)]
-        forgotten = frozenset(name for name in ours if not os.path.exists(self._conf(name)))
+        forgotten = frozenset(name for name in ours if lineages.is_deleted(config_dir, name))
         for name in names:
             if name not in known and not os.path.exists(self._conf(name)):
                 raise jobs.missing(config_dir, name)
@@ -99,12 +102,12 @@ class _Gathering:
         views = [*(one.view for one in self.dovecot), *(one.view for one in self.postfix)]
         named = list(dict.fromkeys(pair for view in views for pair in view.pairs))
         said = self.said.get("store")
-        folders = {store.folder(home, said or one.options.store, name).path: name for name, one in records.items() if one}
+        places = {name: store.folder(home, said or one.options.store, name).path for name, one in records.items() if one}
         facts = Facts(
             now=now,
             config_dir=config_dir,
             held=tuple(held),
-            folders={os.path.normpath(path): name for path, name in folders.items()},
+            folders={os.path.normpath(path): name for name, path in places.items()},
             forgotten=forgotten,
             dovecot=tuple(self.dovecot),
             postfix=tuple(self.postfix),
@@ -112,6 +115,7 @@ class _Gathering:
             pems={pair.cert: self._pem(pair.cert) for pair in named},
             keys={pair.key: self._wrong_key(pair) for pair in named},
             served=dict(self._served(held)),
+            elsewhere=tuple(self._elsewhere(held, {path: name for name, path in places.items()})),
             roots=surroundings.trusted(self.places) if held else None,
             schedule=surroundings.schedule(self.way.run, self.places),
             hook=surroundings.deploy_hook(config_dir),
@@ -120,7 +124,7 @@ class _Gathering:
             settings=surroundings.settings(config_dir, self.places),
             certbot=renewals.version(),
         )
-        return replace(facts, tried=_try(facts), broken=tuple(self.broken))
+        return replace(facts, tried=_try(facts), healed=frozenset(self._healed(facts)), broken=tuple(self.broken))
 
     def _conf(self, name: str) -> str:
         return os.path.join(self.way.config_dir, "renewal", f"{name}.conf")
@@ -230,11 +234,42 @@ class _Gathering:
 
     def _served(self, held: Iterable[Held]) -> Iterable[tuple[tuple[str, str], tuple[contract.Pair, ...]]]:
         """For every name of what is installed, what the servers name for clients that ask for it."""
-        names = {name for one in held if one.installed and one.deployed for name in one.deployed.names}
-        for asked in sorted({asked for name in names if (asked := probe.sni_for([name]))}):
-            for server in self.servers:
-                named = dict.fromkeys(one.pair for one in server.look(asked).served if one.pair)
-                yield (server.name, asked), tuple(pair for pair in named if pair)
+        held = [one for one in held if one.installed and one.deployed]
+        names = {name for one in held if one.deployed for name in one.deployed.names}
+        asked = sorted({asked for name in names if (asked := probe.sni_for([name]))})
+        for server in self.servers:
+            looks = {name: server.look(name).served for name in (None, *asked)}
+            # Where none of ours is named for anybody, the admin's own certificate stays (rule R14).
+            ours = {one.endpoint for look in looks.values() for one in look if one.pair and _is_held(held, one.pair)}
+            for name in asked:
+                named = dict.fromkeys(one.pair for one in looks[name] if one.pair and one.endpoint in ours)
+                yield (server.name, name), tuple(pair for pair in named if pair)
+
+    def _elsewhere(self, held: Sequence[Held], folders: Mapping[str, str]) -> Iterable[Elsewhere]:
+        """The certificate files that servers name and that are not in the store."""
+        known = Keepers(self.way.config_dir, folders)
+        stored = {os.path.normpath(path) for path in folders}
+        for server in self.servers:
+            view = server.look()
+            for path in dict.fromkeys(pair.cert for pair in view.pairs):
+                pem = self._pem(path)
+                if os.path.dirname(os.path.normpath(path)) in stored or not pem.certificates:
+                    continue
+                keeper = known.of(bundles.digest_of(pem.certificates[0]), path)
+                there = [one.endpoint for one in view.served if one.pair and one.pair.cert == path]
+                mine = [one for one in held if one.record and server.name in (*one.record.servers, *one.record.withdrawn)]
+                healing = next((one.name for one in mine if _heals(one, server, None, there)), "") if keeper is None else ""
+                yield Elsewhere(server.name, path, keeper, remedies.places(server, path), healing)
+
+    def _healed(self, facts: Facts) -> Iterable[tuple[str, str, str]]:
+        """See :attr:`Facts.healed`: of names that get a certificate which is not for them."""
+        for server in self.servers:
+            for one in facts.held:
+                for name, path in certificates.not_served(facts, one, server.name):
+                    asked = probe.sni_for([name])
+                    wrong = [each.endpoint for each in server.look(asked).served if each.pair and each.pair.cert == path]
+                    if _heals(one, server, asked, wrong):
+                        yield server.name, one.name, name
 
     def _pem(self, path: str) -> Pem:
         """A certificate file, read once."""
@@ -315,6 +350,17 @@ class _Gathering:
             return one
 
 
+def _is_held(held: Iterable[Held], pair: contract.Pair) -> bool:
+    return any(one.place.owns(pair.cert) for one in held)
+
+
+def _heals(one: Held, server: contract.IMailServer, sni: Optional[str], endpoints: Sequence[contract.Endpoint]) -> bool:
+    """Whether to install a lineage again would have the endpoints serve it."""
+    if one.lineage is None or one.record is None or not one.record.stem or one.deployed is None:
+        return False
+    return remedies.heals(server, one.place, one.record.stem, sorted(one.deployed.names), sni, endpoints)
+
+
 def _stems(folder: str) -> list[str]:
     try:
         return sorted(name[: -len(".key")] for name in os.listdir(folder) if name.endswith(".key"))
@@ -360,21 +406,23 @@ def _try(facts: Facts) -> tuple[Tried, ...]:
         "Dovecot": [of_dovecot.old_clients(one) for one in facts.dovecot],
         "Postfix": [of_postfix.old_clients(one) for one in facts.postfix],
     }
-    todo: list[tuple[str, contract.Endpoint, str]] = []
+    todo: list[tuple[str, contract.Endpoint, str, str]] = []
+    renewed = {held.name for held in facts.held if held.lineage is not None}
     for server, places in wanted.items():
         served = [one for name, view in facts.views if name == server for one in view.served]
-        ours = [one.endpoint for one in served if one.pair and _is_ecdsa(facts, one.pair)]
+        ours = {one.endpoint: facts.owner_of(one.pair.cert) for one in served if one.pair and _is_ecdsa(facts, one.pair)}
         if ours:
             first = min(ours, key=lambda one: (not one.implicit, one.port))
-            todo.append((server, first, next(filter(None, places), "")))
+            todo.append((server, first, next(filter(None, places), ""), ours[first]))
 
-    def ask(one: tuple[str, contract.Endpoint, str]) -> Tried:
-        server, endpoint, old = one
+    def ask(one: tuple[str, contract.Endpoint, str, str]) -> Tried:
+        server, endpoint, old, lineage = one
         ecdsa = probe.ask_as_old(endpoint, None, SECONDS, "ecdsa")
         if ecdsa.disagreed and not (plain := probe.ask(endpoint, None, SECONDS)).leaf:
             # Nobody is served there, so that it is not for the cipher.
             ecdsa = replace(plain, disagreed=False)
-        return Tried(server, ecdsa, probe.ask_as_old(endpoint, None, SECONDS, "rsa") if old and ecdsa.leaf else None, old)
+        rsa = probe.ask_as_old(endpoint, None, SECONDS, "rsa") if old and ecdsa.leaf else None
+        return Tried(server, ecdsa, rsa, old, lineage if lineage in renewed else "")
 
     if not todo:
         return ()

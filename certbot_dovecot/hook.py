@@ -23,16 +23,24 @@ NAME = "certbot-dovecot"
 
 
 def ensure(hooks_dir: str) -> str:
-    """Put the hook into certbot's ``renewal-hooks/deploy`` directory, if it is not there.
+    """Put the hook into certbot's ``renewal-hooks/deploy`` directory, if it is not there, or is ours and would not work.
 
     :returns: its path.
     :raises FileProblem: it cannot be written.
     """
     path = os.path.join(hooks_dir, NAME)
-    if not os.path.lexists(path):
+    if not os.path.lexists(path) or _is_broken(path):
         files.make_directory(hooks_dir)
         files.write(path, script(_command()), 0o755)
     return path
+
+
+def _is_broken(path: str) -> bool:
+    """Whether it was written here, and certbot would not run it or it calls a program that is gone."""
+    text = (files.read_if_there(path) or b"").decode("utf-8", "replace")
+    command = command_of(text)
+    ours = text.encode() == script(command) if command else False
+    return ours and not (os.access(path, os.X_OK) and os.access(command, os.X_OK))
 
 
 def drop(hooks_dir: str) -> None:

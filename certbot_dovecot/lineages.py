@@ -92,6 +92,13 @@ def load(config_dir: str, name: str) -> Optional[Lineage]:
         return None
 
 
+def is_deleted(config_dir: str, name: str) -> bool:
+    """Whether certbot does not know lineage ``name``: there is no such renewal conf.  False where that cannot be told."""
+    folder = os.path.join(config_dir, "renewal")
+    searchable = not os.path.exists(folder) or os.access(folder, os.X_OK)
+    return searchable and not os.path.lexists(os.path.join(folder, f"{name}.conf"))
+
+
 def parameters(config_dir: str, name: str) -> dict[str, Any]:
     """What certbot renews lineage ``name`` with: the section ``renewalparams`` of its renewal conf; empty without one.
 

@@ -33,7 +33,8 @@ def tell(host: Host, names: Sequence[str]) -> tuple[str, ...]:
                 continue
             place = store.folder(host.home, record.options.store, name)
             said += [_sentence(name, server, place, view) for server, view in views.items() if _points(view, place)]
-            files.write(path, state.dump(replace(record, servers=(), settled=())))
+            withdrawn = tuple(sorted({*record.withdrawn, *record.servers}))
+            files.write(path, state.dump(replace(record, servers=(), settled=(), withdrawn=withdrawn)))
     return tuple(said)
 
 

@@ -41,6 +41,7 @@ class Job:
     :param replaces: name of the lineage whose place it takes, on every server that serves that one; empty for none.
     :param following: SPKI of the key that comes next, for the TLSA data; empty for none.
     :param retried: whether the next ``certbot renew`` tries again what could not be proven.
+    :param prove: ask every endpoint even if all files are as they should be, and reload a server that serves something else.
     """
 
     lineage: str
@@ -52,6 +53,7 @@ class Job:
     replaces: str = ""
     following: str = ""
     retried: bool = True
+    prove: bool = False
 
 
 @dataclass(frozen=True)
@@ -170,6 +172,21 @@ def make(
     return replace(decided, notes=notes)
 
 
+def would_serve(
+    server: IMailServer, place: Folder, pair: Pair, names: Sequence[str], sni: Optional[str]
+) -> dict[Endpoint, Optional[Pair]]:
+    """What every endpoint of ``server`` would name after an explicit install; nothing is written.
+
+    :param place: the lineage's folder.
+    :param pair: its files there.
+    :param names: of its certificate.
+    :param sni: the name that clients ask for; None for none.
+    :raises Problem: the install would be refused.
+    """
+    claim = Claim(pair, tuple(names), True, place.owns, place.is_another, _covers)
+    return {one.endpoint: one.pair for one in server.preview(server.plan(claim).edits, sni)}
+
+
 def concerns(servers: Sequence[IMailServer], home: str, job: Job) -> bool:
     """Whether there is anything to plan: the lineage is on a server, was, or is to be.
 
@@ -269,7 +286,7 @@ def _decide(
     pair = Pair(place.cert(stem), place.key(stem))
     store_edits = store.edits(place, stem, bundle) if planned else ()
     open_before = frozenset(was.reload + was.verify) if was else frozenset()
-    unproven = job.explicit or was is None or was.leaf != bundle.leaf
+    unproven = job.explicit or job.prove or was is None or was.leaf != bundle.leaf
     changes = bool(store_edits or any(made.edits for _, made in planned))
     # All or none: the TLSA data is written for every endpoint that was seen, in one go.
     prove = bool(planned) and (changes or unproven or bool(open_before))

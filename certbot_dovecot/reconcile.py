@@ -104,7 +104,7 @@ def begin(host: Host, job: Job) -> Optional[Deployment]:
     :returns: None if the lineage is installed nowhere, or if all is true.
     :raises Problem: nothing was changed, or everything was put back.
     """
-    if not (job.explicit or job.replaces) and glance.settled(host.home, job.lineage):
+    if not (job.explicit or job.prove or job.replaces) and glance.settled(host.home, job.lineage):
         return None
     # Asked without a lock: a lineage that is none of our business must not wait, nor leave a lock file.
     if not plan.concerns(host.servers, host.home, job):
@@ -332,6 +332,7 @@ class Deployment:
             leaf=decided.bundle.leaf if names else was.leaf,
             spki=decided.bundle.spki if names else was.spki,
             servers=tuple(sorted(names | {name for name, _ in decided.broken})),
+            withdrawn=tuple(sorted({*was.withdrawn, *decided.withdrawn} - names)),
             installing=tuple(sorted(installing)),
             reload=tuple(sorted(reload)),
             verify=tuple(sorted(verify)),
@@ -368,7 +369,7 @@ def release(home: str, lineage: str, served: bool = True) -> None:
     path = store.folder(home, "", lineage).state
     record = state.load(path)
     if record is not None:
-        gone = replace(record, servers=(), installing=(), reload=(), verify=(), settled=())
+        gone = replace(record, servers=(), installing=(), reload=(), verify=(), settled=(), withdrawn=())
         files.write(path, state.dump(gone if served else replace(gone, stem="", leaf="", spki="")))
 
 

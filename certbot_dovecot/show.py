@@ -14,7 +14,7 @@ from typing import Callable, Optional
 from certbot_dovecot import glance, health
 from certbot_dovecot.certificates.names import shown
 from certbot_dovecot.dane.rollover import Standing
-from certbot_dovecot.health import Asked, Deployed, Finding, Grade, Leaf, Status
+from certbot_dovecot.monitoring.model import Asked, Deployed, Finding, Grade, Leaf, Status
 from certbot_dovecot.problems import sentence
 from certbot_dovecot.servers.contract import Endpoint
 
@@ -50,8 +50,13 @@ def table(status: Status, found: Sequence[Finding], paint: Paint) -> str:
     parts += ["\n".join(dane)] if dane else []
     parts += ["\n".join(map(shown, status.notes))] if status.notes else []
     told = [f"{paint(one.grade, one.grade.name)} {shown(str(one))}" for one in found]
-    parts.append("\n".join(told) or paint(Grade.OK, "All is well."))
+    parts.append("\n".join(told) or paint(Grade.OK, _well(status)))
     return "\n\n".join(parts)
+
+
+def _well(status: Status) -> str:
+    """What is said where nothing was found: a claim about what was looked at (rule R13)."""
+    return "All that was asked is well." if status.unasked else "All is well."
 
 
 def as_json(status: Status, found: Sequence[Finding]) -> str:
@@ -66,6 +71,7 @@ def as_json(status: Status, found: Sequence[Finding]) -> str:
             {"grade": one.grade.name.lower(), "lineage": one.lineage, "what": one.what, "todo": one.todo} for one in found
         ],
         "notes": list(status.notes),
+        "unasked": status.unasked,
     }
     return json.dumps(document, indent=1)
 
@@ -73,7 +79,7 @@ def as_json(status: Status, found: Sequence[Finding]) -> str:
 def nagios(status: Status, found: Sequence[Finding]) -> str:
     """One line, with performance data: the days until the first certificate expires, and endpoints that are wrong."""
     installed = [(one.leaf.not_after, one.name) for one in status.lineages if one.servers and one.leaf]
-    wrong = sum(not one.right for one in status.endpoints)
+    wrong = len({one.endpoint for one in status.endpoints if not one.right})
     numbers = [f"wrong_endpoints={wrong};;0"]
     said = str(found[0]) + (f" ({len(found) - 1} more)" if len(found) > 1 else "") if found else ""
     if installed:
@@ -84,6 +90,7 @@ def nagios(status: Status, found: Sequence[Finding]) -> str:
         said = said or (
             f"{number} certificate{'s' if number > 1 else ''}, the first ({name}) for {health.days(end - status.at)}, "
             f"{len(status.endpoints)} answers of endpoints as they should be"
+            + (f", {status.unasked} not asked for" if status.unasked else "")
         )
     return f"{nagios_line(health.grade(found), said)} | {' '.join(numbers)}"
 
@@ -145,7 +152,9 @@ def _endpoints(asked: Sequence[Asked]) -> list[tuple[tuple[str, ...], bool]]:
         where = one.endpoint
         how = f"{where.server} {where.protocol} ({where.how})"
         row = (str(where.port), how, one.lineage or "-", _serves(one), "-" if one.dane is None else _DANE[one.dane], one.right)
-        rows.setdefault(row, []).append(where.address)
+        addresses = rows.setdefault(row, [])
+        if where.address not in addresses:
+            addresses.append(where.address)
     return [
         ((port, how, ", ".join(addresses), lineage, serves, dane), right)
         for (port, how, lineage, serves, dane, right), addresses in rows.items()
@@ -157,11 +166,11 @@ def _serves(one: Asked) -> str:
         return one.error
     if not one.lineage:
         return _named(one.leaf)
-    return "its certificate" if one.right else f"another: {_named(one.leaf)}"
+    return "its certificate" if one.expects else f"another: {_named(one.leaf)}"
 
 
 def _named(leaf: Leaf) -> str:
-    return f"{leaf.names[0] if leaf.names else 'no name'}, until {leaf.not_after:%Y-%m-%d}"
+    return f"{leaf.names[0] if leaf.names else 'no name'}, until {leaf.not_after:%Y-%m-%d}{', self-signed' * leaf.self_signed}"
 
 
 def _dane(one: Deployed) -> list[str]:
@@ -229,6 +238,7 @@ def _leaf_json(leaf: Optional[Leaf]) -> Optional[dict[str, object]]:
         "algorithm": leaf.algorithm,
         "not_before": _time(leaf.not_before),
         "not_after": _time(leaf.not_after),
+        "self_signed": leaf.self_signed,
     }
 
 
@@ -245,6 +255,8 @@ def _endpoint_json(one: Asked) -> dict[str, object]:
         "right": one.right,
         "error": one.error or None,
         "serves": _leaf_json(one.leaf),
+        "for_its_name": one.covered,
+        "renewed_by": {"kind": one.keeper.kind.value, "name": one.keeper.name} if one.keeper else None,
         "dane": one.dane.value if one.dane else None,
     }
 

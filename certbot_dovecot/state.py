@@ -76,6 +76,8 @@ class State:
     :param installing: servers that an explicit install was adding; what a kill leaves of it, the next run finishes.
     :param reload: of these, the ones still to be reloaded.
     :param verify: of these, the ones still to be proven on the wire.
+    :param withdrawn: servers that it was installed on and whose configuration does not name its files any more; what these
+        serve is watched until the lineage is installed there again, or undone (rule R17).
     :param settled: signature of all files at the last time everything was found true; empty if it was not.
     """
 
@@ -89,6 +91,7 @@ class State:
     reload: tuple[str, ...] = ()
     verify: tuple[str, ...] = ()
     settled: Signature = ()
+    withdrawn: tuple[str, ...] = ()
 
 
 def load(path: str) -> Optional[State]:
@@ -130,6 +133,8 @@ def parse(data: bytes, path: str) -> State:
             reload=_texts(raw["reload"]),
             verify=_texts(raw["verify"]),
             settled=tuple((_text(p), _number(m), _number(s), _number(i)) for p, m, s, i in _list(raw["settled"])),
+            # Records of earlier versions do not have it.
+            withdrawn=_texts(raw.get("withdrawn", [])),
         )
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as exc:
         raise StateProblem(

@@ -6,8 +6,9 @@ read is left out then, and said.
 
 The DNS is not asked, unless that is wished; what is shown is what the last ``certbot renew`` found (``survey.json``).
 
-Endpoints are asked for every lineage that the configuration names for them, by its name.  Where that would be more than
-:data:`MOST` questions, every lineage is asked for at one endpoint of each server, and every endpoint for some lineages.
+What is installed is what a configuration names, whatever our record says: a lineage that certbot has deleted is shown for as
+long as a server names its files.  Every endpoint is asked without a name, and for every name of every lineage that it serves
+(:mod:`certbot_dovecot.monitoring.questions` has the limits); what is served there is judged whosever it is (rules R13 and R17).
 
 A lineage or a server that cannot be looked at is a finding, and the others are looked at.  Fails as a
 :class:`~certbot_dovecot.problems.Problem` only if a lineage that is asked for is not there, or no record can be read at all.
@@ -23,114 +24,148 @@ from typing import Optional
 from cryptography import x509
 
 from certbot_dovecot import bundle as bundles
-from certbot_dovecot import (
-    files,
-    glance,
-    jobs,
-    ledger,
-    lineages,
-    pairs,
-    renewals,
-    rotation,
-    sharing,
-    store,
-    surroundings,
-    watch,
-)
+from certbot_dovecot import files, jobs, ledger, lineages, pairs, renewals, rotation, sharing, store, surroundings, watch
 from certbot_dovecot.dane import gates, rollover
 from certbot_dovecot.dane.answers import Key, Owner, port_of
 from certbot_dovecot.dane.rollover import Standing
-from certbot_dovecot.health import Asked, Deployed, Leaf, Status
+from certbot_dovecot.monitoring import questions, remedies
+from certbot_dovecot.monitoring.keepers import Keepers
+from certbot_dovecot.monitoring.model import Asked, Deployed, Leaf, Status
+from certbot_dovecot.monitoring.questions import Wanted
 from certbot_dovecot.problems import NotInstalled, Problem
 from certbot_dovecot.renewals import By
 from certbot_dovecot.servers import discovery, probe
 from certbot_dovecot.servers.contract import IMailServer, Served
 from certbot_dovecot.servers.probe import Question
 from certbot_dovecot.state import Options, State
+from certbot_dovecot.store import Folder
 from certbot_dovecot.watch import Way
 
-#: Questions to endpoints, beyond which not every lineage is asked for at every endpoint.
-MOST = 100
-#: Seconds for all of them.
+#: Seconds for all questions.
 SECONDS = 10.0
 
 _CURVES = {"secp256r1": "P-256", "secp384r1": "P-384", "secp521r1": "P-521"}
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """An endpoint to be asked for a lineage; parameters as for :class:`~certbot_dovecot.health.Asked`."""
+class _Installation:
+    """A lineage with our record of it.
 
-    served: Served
-    lineage: Optional[Deployed]
-    sni: Optional[str]
+    :param servers: those of its options.
+    :param naming: names of the servers whose configuration names its files.
+    """
+
+    name: str
+    record: State
+    place: Folder
+    servers: tuple[IMailServer, ...]
+    naming: frozenset[str]
+
+    @property
+    def installed(self) -> tuple[str, ...]:
+        """Names of the servers that serve it, by our record or by their configuration."""
+        return tuple(sorted({*self.record.servers, *self.record.installing, *self.naming}))
+
+    @property
+    def open(self) -> tuple[str, ...]:
+        """Names of the servers that are still to be reloaded or proven."""
+        return tuple(sorted({*self.record.installing, *self.record.reload, *self.record.verify}))
+
+    @property
+    def withdrawn(self) -> tuple[str, ...]:
+        """Names of the servers that it is installed on by our record, and that do not name its files any more."""
+        looked_at = {server.name for server in self.servers}
+        return tuple(name for name in self.record.servers if name in looked_at - self.naming - set(self.open))
+
+    @property
+    def once(self) -> tuple[str, ...]:
+        """The same, with those of which the admin was told already."""
+        return tuple(sorted({*self.withdrawn, *self.record.withdrawn} - self.naming))
 
 
 def make(way: Way, names: Sequence[str] = (), every: bool = False, dns: bool = False) -> Status:
     """Look.
 
     :param names: lineages; empty for all that are installed.
-    :param every: ask every endpoint for every lineage, however many that are.
+    :param every: ask every endpoint for every name, however many that are.
     :param dns: ask the DNS now, also for keys that nobody looks after.
     :raises Problem: there is no such lineage.
     """
-    found, options = _lineages(way, names)
-    servers, failures, notes = _servers(way, [options[one.name] for one in found] or [Options()])
-    ours = {one.name: _ours(way, one, options[one.name], servers) for one in found}
-    named = {which: _folders(some) for which, some in servers.items()}
-    found = tuple(
-        replace(one, withdrawn=_withdrawn(way, one, options[one.name], named[_which(options[one.name])])) for one in found
+    records, damaged = _records(way, names)
+    held = [one.options for one in records.values() if one.servers or one.installing or one.withdrawn]
+    chosen = held + [records[name].options for name in names if name in records]
+    servers, failures, notes = _servers(way, chosen or [Options()])
+    all_of_them = [_installation(way, name, record, servers) for name, record in records.items()]
+    shown = {one.name: one for one in all_of_them if one.installed or one.name in names}
+    found = {name: _deployed(way, one) for name, one in shown.items()}
+    ours = {name: _ours(shown[name], one) for name, one in found.items()}
+    found = {name: _with_dns(way, one, ours[name], dns) for name, one in found.items()}
+    found = _with_renewals(way, found, {name: one.record.options for name, one in shown.items()})
+    notes += dict.fromkeys(note for one in found.values() for note in one.dns_notes)
+    once = {one.name: found.get(one.name) or _deployed(way, one) for one in all_of_them if one.once}
+    endpoints, unasked = _look(way, all_of_them, found, once, ours, servers, every)
+    if unasked:
+        notes.append(
+            f"{len(endpoints)} of {len(endpoints) + unasked} combinations of name and endpoint were asked. To ask all: --all, "
+            "or name a lineage."
+        )
+    known = {one.name: {owner.name: owner for owner in one.owners} for one in found.values()}
+    deployed = tuple(sorted([*damaged, *found.values()], key=lambda one: one.name))
+    endpoints = tuple(replace(one, dane=_standing(one, known.get(one.lineage, {}), deployed)) for one in endpoints)
+    return Status(
+        way.clock(),
+        deployed,
+        endpoints,
+        failures,
+        tuple(notes),
+        once=tuple((server, once[one.name]) for one in all_of_them for server in one.once),
+        unasked=unasked,
     )
-    found = tuple(_with_dns(way, one, ours[one.name], dns) for one in found)
-    found = _with_renewals(way, found, options)
-    rest = {each.endpoint: each for some in servers.values() for server in some for each in server.look().served}
-    wanted, left_out = choose([(one, ours[one.name]) for one in found], sorted(rest.values(), key=str), every)
-    notes += left_out
-    notes += dict.fromkeys(note for one in found for note in one.dns_notes)
-    endpoints = _ask(wanted, options)
-    known = {one.name: {owner.name: owner for owner in one.owners} for one in found}
-    endpoints = tuple(replace(one, dane=_standing(one, known.get(one.lineage, {}), found)) for one in endpoints)
-    return Status(way.clock(), found, endpoints, failures, tuple(notes))
 
 
-def _lineages(way: Way, names: Sequence[str]) -> tuple[tuple[Deployed, ...], dict[str, Options]]:
-    """What is deployed, and the options of each."""
-    lost = glance.gone(way.config_dir, way.home)
-    found, options = [], {}
+def _records(way: Way, names: Sequence[str]) -> tuple[dict[str, State], list[Deployed]]:
+    """The records of ``names``, or of all lineages; and what is said of those that cannot be read."""
+    records, damaged = {}, []
     for name in names or store.lineages(way.home):
         try:
             record = jobs.remembered(way.config_dir, name)
         except Problem as problem:
-            found.append(Deployed(name, problem=str(problem)))
-            options[name] = Options()
+            damaged.append(Deployed(name, problem=str(problem)))
             continue
-        if record is None or not (record.servers or record.installing):
-            if not names:
-                continue
-            if record is None and lineages.load(way.config_dir, name) is None:
-                raise jobs.missing(way.config_dir, name)
-        record = record or State()
-        options[name] = record.options
-        found.append(_deployed(way, name, record, name in lost))
-    return tuple(found), options
+        if record is None and lineages.load(way.config_dir, name) is None:
+            raise jobs.missing(way.config_dir, name)
+        records[name] = record or State()
+    return records, damaged
 
 
-def _deployed(way: Way, name: str, record: State, lost: bool) -> Deployed:
+def _installation(way: Way, name: str, record: State, servers: _Servers) -> _Installation:
     place = store.folder(way.home, record.options.store, name)
+    mine = servers.get(_which(record.options))
+    if mine is None:
+        # Not installed by our record: any server may name its files all the same.
+        mine = tuple(server for some in servers.values() for server in some)
+    naming = frozenset(server.name for server in mine if any(place.owns(pair.cert) for pair in server.look().pairs))
+    return _Installation(name, record, place, mine, naming)
+
+
+def _deployed(way: Way, known: _Installation) -> Deployed:
+    record, name = known.record, known.name
     lineage = lineages.load(way.config_dir, name)
+    external = name.endswith(store.EXTERNAL)
     one = Deployed(
         name,
-        servers=tuple(sorted({*record.servers, *record.installing})),
+        servers=known.installed,
         stem=record.stem,
         year=record.years.get(record.spki),
-        external=name.endswith(store.EXTERNAL),
-        lost=lost,
-        open=tuple(sorted({*record.installing, *record.reload, *record.verify})),
+        external=external,
+        lost=not external and lineages.is_deleted(way.config_dir, name),
+        open=known.open,
+        withdrawn=known.withdrawn,
         publishes=record.options.publishes,
     )
     try:
         if record.stem:
-            one = replace(one, leaf=_leaf(place.cert(record.stem)))
+            one = replace(one, leaf=_leaf(known.place.cert(record.stem)))
         # Without being root, certbot's own copy cannot be read: then nothing is said of it.
         if lineage is not None and os.access(lineage.source.cert, os.R_OK):
             live = _leaf(lineage.source.cert)
@@ -176,12 +211,12 @@ def _recalled(way: Way, one: Deployed, ours: Sequence[Served], now: bool) -> Dep
     return replace(one, due=rotation.is_due(pair.options.key_rotation, pair.since(), way.clock()))
 
 
-def _with_renewals(way: Way, found: Sequence[Deployed], options: Mapping[str, Options]) -> tuple[Deployed, ...]:
+def _with_renewals(way: Way, found: Mapping[str, Deployed], options: Mapping[str, Options]) -> dict[str, Deployed]:
     """With what the renewals of each do, by certbot's configuration as it is now."""
-    if not any(one.servers for one in found):
-        return tuple(found)
+    if not any(one.servers for one in found.values()):
+        return dict(found)
     settings, hook = surroundings.settings(way.config_dir, surroundings.HERE), surroundings.deploy_hook(way.config_dir)
-    return tuple(_with_renewal(way, one, options[one.name], settings, hook) for one in found)
+    return {name: _with_renewal(way, one, options[name], settings, hook) for name, one in found.items()}
 
 
 def _with_renewal(
@@ -245,81 +280,145 @@ def _which(options: Options) -> tuple[str, str, str]:
     return options.server_root, options.postfix_root, options.postfix_services
 
 
-def _withdrawn(way: Way, one: Deployed, options: Options, named: Mapping[str, frozenset[str]]) -> tuple[str, ...]:
-    """Servers that it is installed on by our record, and that do not name its files any more.
-
-    :param named: name of a server to the folders that its configuration names files of.
-    """
-    folder = os.path.normpath(store.folder(way.home, options.store, one.name).path)
-    return tuple(name for name in one.servers if name in named and folder not in named[name] and name not in one.open)
-
-
-def _folders(servers: Sequence[IMailServer]) -> dict[str, frozenset[str]]:
-    """Name of a server to the folders that its configuration names certificates in."""
-    return {
-        server.name: frozenset(os.path.dirname(os.path.normpath(pair.cert)) for pair in server.look().pairs)
-        for server in servers
-    }
-
-
-def _ours(way: Way, one: Deployed, options: Options, servers: _Servers) -> list[Served]:
-    """Endpoints for which the configuration names its files, for clients that ask for its name."""
+def _ours(known: _Installation, one: Deployed) -> list[Served]:
+    """Endpoints for which the configuration names its files, for clients that ask for its first name."""
     if not one.servers or one.leaf is None:
         return []
-    place, sni = store.folder(way.home, options.store, one.name), probe.sni_for(one.leaf.names)
-    served = [each for server in servers[_which(options)] for each in server.look(sni).served]
-    return [each for each in served if each.pair and place.owns(each.pair.cert)]
+    return [each for each in _served(known, probe.sni_for(one.leaf.names)) if _is_ours(known, each)]
 
 
-def choose(
-    ours: Sequence[tuple[Deployed, Sequence[Served]]], rest: Sequence[Served], every: bool
-) -> tuple[list[Wanted], list[str]]:
-    """Which endpoints are asked for which lineage, and a note of what is left out; pure.
+def _served(known: _Installation, sni: Optional[str]) -> list[Served]:
+    return [each for server in known.servers for each in server.look(sni).served]
 
-    :param ours: lineages, and the endpoints that are configured with them.
-    :param rest: every endpoint; those that no lineage is named for are asked as well, since an admin wants to see all ports.
-    :param every: ask all combinations, however many these are.
+
+def _is_ours(known: _Installation, served: Served) -> bool:
+    return served.pair is not None and known.place.owns(served.pair.cert)
+
+
+def _look(
+    way: Way,
+    known: Sequence[_Installation],
+    found: Mapping[str, Deployed],
+    once: Mapping[str, Deployed],
+    ours: Mapping[str, Sequence[Served]],
+    servers: _Servers,
+    every: bool,
+) -> tuple[tuple[Asked, ...], int]:
+    """Ask the endpoints; and how many questions were not asked.
+
+    :param known: all lineages that there are records of.
+    :param found: those that are shown.
+    :param once: those that a server does not name any more.
+    :param ours: the endpoints that are configured with them, for clients that ask for their first names.
     """
-    by_lineage = [
-        [Wanted(each, one, probe.sni_for(one.leaf.names) if one.leaf else None) for each in served] for one, served in ours
-    ]
-    seen = {one.served.endpoint for some in by_lineage for one in some}
-    others = [Wanted(each, None, None) for each in rest if each.endpoint not in seen]
-    total = sum(map(len, by_lineage))
-    if every or total <= MOST:
-        return [one for some in by_lineage for one in some] + others, []
-    chosen = []
-    for number, some in enumerate(by_lineage):
-        for name in sorted({one.served.endpoint.server for one in some}):
-            mine = [one for one in some if one.served.endpoint.server == name]
-            chosen.append(mine[number % len(mine)])
-    note = (
-        f"{len(chosen)} of {total} combinations of lineage and endpoint were asked: every lineage at one endpoint of each "
-        "server. To ask all: --all, or name a lineage."
-    )
-    return chosen + others, [note]
+    shown = [one for one in known if one.name in found]
+    owners = {os.path.normpath(one.place.path): found[one.name] for one in shown}
+    wanted, unasked = _questions(shown, found, ours, servers, owners, every)
+    asked = _ask(wanted, [one.record.options for one in shown])
+    keepers = Keepers(way.config_dir, {one.place.path: one.name for one in known})
+    asked = [replace(one, keeper=keepers.of(one.leaf.digest, one.path)) if _foreign(one) and one.leaf else one for one in asked]
+    usable = {server.name: server for some in servers.values() for server in some}
+    return tuple(_with_remedy(one, usable, known, {**once, **found}) for one in asked), unasked
 
 
-def _ask(wanted: Sequence[Wanted], options: Mapping[str, Options]) -> tuple[Asked, ...]:
+def _questions(
+    shown: Sequence[_Installation],
+    found: Mapping[str, Deployed],
+    ours: Mapping[str, Sequence[Served]],
+    servers: _Servers,
+    owners: Mapping[str, Deployed],
+    every: bool,
+) -> tuple[list[Wanted], int]:
+    """What is asked, and how many questions are not.
+
+    :param owners: folder to whose it is.
+    """
+
+    def owner(served: Served) -> Optional[Deployed]:
+        return owners.get(os.path.dirname(os.path.normpath(served.pair.cert))) if served.pair else None
+
+    rest = {each.endpoint: each for some in servers.values() for server in some for each in server.look().served}
+    bare = [Wanted(each, owner(each), None) for each in sorted(rest.values(), key=str)]
+    first: list[list[Wanted]] = []
+    further: list[tuple[_Installation, str]] = []
+    for known in shown:
+        one = found[known.name]
+        hosts = [sni for name in (one.leaf.names if one.leaf and one.servers else ()) if (sni := probe.sni_for([name]))]
+        main = probe.sni_for(one.leaf.names) if one.leaf else None
+        first.append([Wanted(each, one, main, known.name if main else "") for each in ours[known.name]])
+        further += [(known, host) for host in dict.fromkeys(hosts)]
+    looked = further if every else questions.spread(further, questions.MOST)
+    unlooked = sum(len(_served(known, None)) for known, _ in further) - sum(len(_served(known, None)) for known, _ in looked)
+    # A name is asked for where its lineage is served to anybody: elsewhere, the admin's own certificate stays (rule R14).
+    here = {known.name: {each.endpoint for each in ours[known.name]} for known in shown}
+    for known in shown:
+        here[known.name] |= {one.served.endpoint for one in bare if one.lineage is found[known.name]}
+    seen = {(one.served.endpoint, one.sni) for some in first for one in some}
+    views = [(known, name, _served(known, name)) for known, name in looked]
+    for known, _, served in views:
+        here[known.name] |= {each.endpoint for each in served if _is_ours(known, each)}
+    names: list[list[Wanted]] = []
+    for known, name, served in views:
+        group = [each for each in served if each.endpoint in here[known.name] and (each.endpoint, name) not in seen]
+        seen |= {(each.endpoint, name) for each in group}
+        names.append([Wanted(each, owner(each), name, known.name) for each in group])
+    chosen, left_out = questions.choose(first, bare, names, every)
+    return chosen, left_out + unlooked
+
+
+def _ask(wanted: Sequence[Wanted], options: Sequence[Options]) -> list[Asked]:
     """Ask the endpoints."""
-    seconds = min([SECONDS, *(each.probe_timeout for each in options.values())])
-    questions = [Question(one.served.endpoint, one.sni, _algorithm(one.lineage)) for one in wanted]
-    answers = probe.ask_each(questions, seconds)
+    seconds = min([SECONDS, *(each.probe_timeout for each in options)])
+    asked = [Question(one.served.endpoint, one.sni, _algorithm(one.lineage)) for one in wanted]
+    answers = probe.ask_each(asked, seconds)
     parsed: dict[bytes, Optional[Leaf]] = {}
     expected: dict[str, str] = {}
     found = []
     for one, answer in zip(wanted, answers):
         if answer.leaf is not None and answer.leaf not in parsed:
             parsed[answer.leaf] = _parsed(answer.leaf)
-        pair = one.served.pair
-        if one.lineage is not None and pair is not None and pair.cert not in expected:
-            expected[pair.cert] = _digest(pair.cert)
+        path = one.served.pair.cert if one.served.pair else ""
+        if one.lineage is not None and path not in expected:
+            expected[path] = _digest(path)
         leaf = parsed.get(answer.leaf) if answer.leaf is not None else None
-        error = answer.error or ("" if leaf else "it cannot be parsed")
-        name = one.lineage.name if one.lineage else ""
-        wanted_leaf = expected.get(pair.cert, "") if one.lineage and pair else ""
-        found.append(Asked(one.served.endpoint, name, one.sni or "", wanted_leaf, leaf, error))
-    return tuple(found)
+        found.append(
+            Asked(
+                one.served.endpoint,
+                one.lineage.name if one.lineage else "",
+                one.sni or "",
+                expected[path] if one.lineage else "",
+                leaf,
+                answer.error or ("" if leaf else "it cannot be parsed"),
+                whose=one.whose,
+                path=path,
+            )
+        )
+    return found
+
+
+def _foreign(one: Asked) -> bool:
+    """Whether something is to be told of what was served that is not about the lineage which the configuration names."""
+    return one.leaf is not None and (not one.lineage or not one.covered)
+
+
+def _with_remedy(
+    one: Asked, servers: Mapping[str, IMailServer], known: Sequence[_Installation], found: Mapping[str, Deployed]
+) -> Asked:
+    """With where the configuration names what is served, and whose install would change that."""
+    server = servers.get(one.endpoint.server)
+    if not _foreign(one) or server is None:
+        return one
+    mine = [each for each in known if each.name in found and one.whose in ("", each.name)]
+    mine = [each for each in mine if one.endpoint.server in (*each.installed, *each.once)]
+    healing = next((each.name for each in mine if _heals(each, found[each.name], server, one)), "")
+    return replace(one, places=remedies.places(server, one.path), heals=healing)
+
+
+def _heals(known: _Installation, one: Deployed, server: IMailServer, asked: Asked) -> bool:
+    """Whether to install a lineage again would have the endpoint serve it."""
+    if one.external or one.lost or not known.record.stem or one.leaf is None:
+        return False
+    return remedies.heals(server, known.place, known.record.stem, one.leaf.names, asked.sni or None, [asked.endpoint])
 
 
 def _standing(one: Asked, owners: Mapping[str, Owner], found: Sequence[Deployed]) -> Optional[Standing]:
@@ -366,4 +465,5 @@ def describe(certificate: x509.Certificate) -> Leaf:
     start, end = bundles.validity(certificate)
     shown = f"{algorithm.upper()} {_CURVES.get(parameter, parameter)}"
     key = Key(*bundles.digests_of(certificate))
-    return Leaf(bundles.names_of(certificate), bundles.digest_of(certificate), key, shown, start, end)
+    own = bundles.is_self_signed(certificate)
+    return Leaf(bundles.names_of(certificate), bundles.digest_of(certificate), key, shown, start, end, own)

@@ -180,7 +180,7 @@ class _Undoing:
 
     def _forget(self, path: str) -> None:
         """The lineage is installed nowhere."""
-        gone = replace(self.record, servers=(), installing=(), reload=(), verify=(), settled=())
+        gone = replace(self.record, servers=(), installing=(), reload=(), verify=(), settled=(), withdrawn=())
         there = files.read_if_there(self.place.state)
         self._transaction.do(Edit(self.place.state, there, state.dump(gone)))
         data = files.read_if_there(path)

@@ -10,9 +10,9 @@ from typing import Optional
 from cryptography import x509
 
 from certbot_dovecot import bundle as bundles
-from certbot_dovecot import renewals
+from certbot_dovecot import health, renewals
 from certbot_dovecot.checks import dovecot, facts
-from certbot_dovecot.checks.facts import Facts, Held, Pem
+from certbot_dovecot.checks.facts import Elsewhere, Facts, Held, Pem
 from certbot_dovecot.checks.findings import Finding, Severity
 from certbot_dovecot.dane.rollover import Kind
 from certbot_dovecot.servers import probe
@@ -44,18 +44,24 @@ def chain(known: Facts) -> Iterator[Finding]:
         if pem is None or not pem.certificates or not (held.installed or held.stands_by):
             continue
         source = str(held.parameters.get("server", ""))
-        for severity, what, todo in judge_chain(pem.certificates, known.roots, source):
+        mine = held.live
+        same = mine is not None and mine.certificates[:1] == pem.certificates[:1] and mine.certificates != pem.certificates
+        own = {said for _, said, _ in judge_chain(mine.certificates, known.roots, source)} if mine and same else set()
+        for severity, what, todo in judge_chain(pem.certificates, known.roots, source, held.name):
+            if same and what not in own:
+                todo = f"certbot-dovecot deploy {held.name} brings certbot's own chain there"
             yield Finding("chain", severity, what, pem.path, todo, held.name)
 
 
 def judge_chain(
-    served: Sequence[x509.Certificate], roots: Optional[facts.Roots], source: str = ""
+    served: Sequence[x509.Certificate], roots: Optional[facts.Roots], source: str = "", name: str = ""
 ) -> Iterator[tuple[Severity, str, str]]:
     """What is wrong with a chain: severity, what, and the remedy.
 
     :param served: leaf first.
     :param roots: what this system trusts, by subject; None if that is not known.
     :param source: URL of the CA that it came from.
+    :param name: of the lineage, for the remedy; empty for none.
     """
     for number, (child, parent) in enumerate(zip(served, served[1:]), 1):
         if not bundles.issued(child, parent):
@@ -66,7 +72,8 @@ def judge_chain(
     early = next((one for one in served[1:] if bundles.validity(one)[1] < end), None)
     if early is not None and not _anchored(served[: served.index(early)], roots):
         what = f"the intermediate {_subject(early)} ends on {bundles.validity(early)[1]:%Y-%m-%d}, before the certificate does"
-        yield Severity.WARNING, what, "Renew it (certbot renew --force-renewal), or ask the CA for a newer intermediate"
+        renew = f"certbot renew --force-renewal --cert-name {name}, or ask" if name else "Ask"
+        yield Severity.WARNING, what, f"{renew} the CA for a newer intermediate"
     if len(served) > 1 and served[-1].issuer == served[-1].subject:
         what = f"the root {_subject(served[-1])} is sent along, which no client needs: it has it, or does not trust this one"
         yield Severity.NOTE, what, "Leave the root out of the chain"
@@ -188,25 +195,29 @@ def sni_names(known: Facts) -> Iterator[Finding]:
                     yield from _not_served(known, held, held.deployed, server)
 
 
-def _not_served(known: Facts, held: Held, mine: Pem, server: str) -> Iterator[Finding]:
-    """Names of a lineage that a server it is installed on serves with a certificate that is not for them."""
-    wrong: dict[str, list[str]] = {}
-    for name in sorted(mine.names):
+def not_served(known: Facts, held: Held, server: str) -> Iterator[tuple[str, str]]:
+    """(name, path) of every name of a lineage that a server serves with a certificate which is not for it."""
+    for name in sorted(held.deployed.names) if held.installed and held.deployed else ():
         asked = probe.sni_for([name])
         for pair in known.served.get((server, asked), ()) if asked else ():
             pem = known.pems.get(pair.cert)
             if pem is not None and pem.certificates and not pem.covers(asked or ""):
-                wrong.setdefault(pem.path, []).append(name)
-    for path, names in wrong.items():
+                yield name, pem.path
+
+
+def _not_served(known: Facts, held: Held, mine: Pem, server: str) -> Iterator[Finding]:
+    """Names of a lineage that a server it is installed on serves with a certificate that is not for them."""
+    wrong: dict[tuple[str, bool], list[str]] = {}
+    for name, path in not_served(known, held, server):
+        wrong.setdefault((path, (server, held.name, name) in known.healed), []).append(name)
+    for (path, healed), names in wrong.items():
         told = ", ".join(dict.fromkeys(names))
-        yield Finding(
-            "sni-names",
-            Severity.WARNING,
-            f"{server} serves {path} to clients that ask for {told}, though {mine.path} is for that and installed",
-            path,
-            f"certbot install --cert-name {quote(held.name)} --installer dovecot",
-            held.name,
-        )
+        where = ", ".join(known.places(server, path))
+        todo = f"certbot install --cert-name {quote(held.name)} --installer dovecot"
+        if not healed:
+            todo = f"Take {told} out of what the configuration has for it ({where or path}), then {health.RELOAD[server]}"
+        what = f"{server} serves {path} to clients that ask for {told}, though {mine.path} is for that and installed"
+        yield Finding("sni-names", Severity.WARNING, what, where or path, todo, held.name)
 
 
 def _place(known: Facts, server: str, name: str) -> str:
@@ -229,26 +240,58 @@ def missing_files(known: Facts) -> Iterator[Finding]:
 
 
 def _unreadable(known: Facts, path: str, why: str) -> Finding:
+    owner = known.owner_of(path)
+    todo = "Put it back, or have the configuration name another pair"
+    if any(held.name == owner and held.lineage is not None for held in known.held):
+        todo = f"certbot-dovecot deploy {owner} writes it again"
     servers = ", ".join(dict.fromkeys(s for s, view in known.views for pair in view.pairs if path in (pair.cert, pair.key)))
     return Finding(
         "missing-files",
         Severity.WARNING,
         f"{servers} names this file, and {why}: the next reload or start is refused, or leaves clients without TLS",
         path,
-        "Put it back, or have the configuration name another pair; certbot-dovecot deploy does so for a lineage's own files",
-        known.owner_of(path),
+        todo,
+        owner,
     )
 
 
 def nobody_renews(known: Facts) -> Iterator[Finding]:
-    """Certificates of the store that servers name and certbot does not know any more."""
+    """Certificates that servers name and that nobody renews."""
     for name in sorted(known.forgotten):
         for server, view in known.views:
             path = next((pair.cert for pair in view.pairs if known.owner_of(pair.cert) == name), "")
             if path:
                 what = f"certbot does not know this lineage any more, and {server} still serves its copy, which nobody renews"
-                todo = "Install another certificate for its names (certbot --installer dovecot -d NAME), or take that copy out"
+                pem = known.pems.get(path)
+                todo = health.again_or_undo(name, sorted(pem.names) if pem else ())
                 yield Finding("nobody-renews", Severity.WARNING, what, path, todo, name)
+    for one in known.elsewhere:
+        pem = known.pems.get(one.path)
+        if one.keeper is None and pem is not None and pem.certificates:
+            yield from _elsewhere(known, one, pem)
+
+
+def _elsewhere(known: Facts, one: Elsewhere, pem: Pem) -> Iterator[Finding]:
+    """A certificate that is not in the store and that nobody known renews: near its end, or self-signed where ours was."""
+    begin, end = pem.validity
+    left = end - known.now
+    records = [(held.name, held.record) for held in known.held if held.record is not None]
+    ours = [name for name, record in records if one.server in (*record.servers, *record.withdrawn)]
+    once = [name for name, record in records if one.server in record.withdrawn]
+    what = ""
+    if left < health.usual_limits(end - begin)[0]:
+        ended = left < datetime.timedelta(0)
+        what = f"{one.server} names this certificate, which {'ended' if ended else 'ends'} on {end:%Y-%m-%d %H:%M} UTC, and "
+        what += "nobody that is known here renews it"
+    elif ours and bundles.is_self_signed(pem.certificates[0]):
+        what = f"{one.server} names this certificate, which is self-signed, though it is to serve {', '.join(ours)}"
+    if what:
+        todo = f"Have the configuration name another certificate instead, then {health.RELOAD[one.server]}"
+        if one.heals:
+            todo = f"certbot install --installer dovecot --cert-name {one.heals} puts its certificate there"
+        todo += "".join(f"; if it is meant, certbot-dovecot undo {name}" for name in once)
+        where = ", ".join(one.places) or one.path
+        yield Finding("nobody-renews", Severity.WARNING, what, where, todo, one.heals or next(iter(ours), ""))
 
 
 def rsa_clients(known: Facts) -> Iterator[Finding]:
@@ -266,8 +309,11 @@ def rsa_clients(known: Facts) -> Iterator[Finding]:
                 f"old clients are wanted here, but those that know RSA certificates only are turned away by {one.server} "
                 f"({one.rsa.endpoint}), which has an ECDSA certificate alone"
             )
-            todo = "certbot --installer dovecot --key-type rsa -d NAME, if there are such clients; else ask for TLS 1.2"
-            yield Finding("rsa-clients", Severity.NOTE, what, one.wanted, todo)
+            renew = f"certbot renew --cert-name {one.lineage} --force-renewal --new-key --key-type rsa"
+            todo = f"{renew}, if there are such clients; else ask for TLS 1.2 there"
+            if not one.lineage:
+                todo = "Get an RSA certificate (--key-type rsa), if there are such clients; else ask for TLS 1.2 there"
+            yield Finding("rsa-clients", Severity.NOTE, what, one.wanted, todo, one.lineage)
 
 
 def _subject(one: x509.Certificate) -> str:

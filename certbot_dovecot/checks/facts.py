@@ -21,6 +21,7 @@ from certbot_dovecot.dane.answers import Survey
 from certbot_dovecot.dane.rollover import Step
 from certbot_dovecot.ledger import Ledger
 from certbot_dovecot.lineages import Lineage
+from certbot_dovecot.monitoring.keepers import Keeper
 from certbot_dovecot.renewals import Hook, Renewing, Settings, judge, place_of
 from certbot_dovecot.servers.contract import Pair, View
 from certbot_dovecot.servers.dovecot_conf import Tree
@@ -53,9 +54,8 @@ class Pem:
         return frozenset(name.lower() for name in bundles.names_of(self.certificates[0])) if self.certificates else frozenset()
 
     def covers(self, name: str) -> bool:
-        """Whether its leaf is for ``name``, which may be a pattern; ``*`` is a whole first label (RFC 6125 section 6.4.3)."""
-        name = name.lower()
-        return name in self.names or f"*.{name.partition('.')[2]}" in self.names
+        """Whether its leaf is for ``name``, which may be a pattern."""
+        return bundles.covers(self.names, name)
 
     @property
     def validity(self) -> tuple[datetime.datetime, datetime.datetime]:
@@ -202,12 +202,14 @@ class Tried:
     :param ecdsa: the answer to one that knows ECDSA certificates only.
     :param rsa: the answer to one that knows RSA certificates only; None if nothing says that such clients are wanted.
     :param wanted: where the configuration says that old clients are wanted; empty if nothing does.
+    :param lineage: name of the lineage that the endpoint is configured with, if certbot renews it; else empty.
     """
 
     server: str
     ecdsa: Answer
     rsa: Optional[Answer] = None
     wanted: str = ""
+    lineage: str = ""
 
 
 @dataclass(frozen=True)
@@ -249,6 +251,22 @@ class Schedule:
 
 
 @dataclass(frozen=True)
+class Elsewhere:
+    """A certificate file that a server names and that is not in the store.
+
+    :param keeper: who renews it; None if nobody known does.
+    :param places: ``file:line`` of the lines that name it.
+    :param heals: name of the lineage whose install would take its place; empty for none.
+    """
+
+    server: str
+    path: str
+    keeper: Optional[Keeper] = None
+    places: tuple[str, ...] = ()
+    heals: str = ""
+
+
+@dataclass(frozen=True)
 class Facts:
     """All of it.
 
@@ -261,7 +279,10 @@ class Facts:
     :param broken: what cannot be read.
     :param pems: path to certificate file, of every one that a server names.
     :param keys: path to what is wrong with a key file that a server names; empty if nothing.
-    :param served: (server, host name) to the pairs that its endpoints name for clients that ask for that name.
+    :param served: (server, host name) to the pairs that its endpoints name for clients that ask for that name; without the
+        endpoints at which none of ours is named for anybody.
+    :param elsewhere: certificate files that servers name and that are not in the store.
+    :param healed: (server, lineage, host name) of what an install of the lineage would have the server serve it for.
     :param roots: the CAs that this system trusts; None if there is no list of them.
     :param resolvers: ``--dovecot-resolver`` to what is wrong with the resolver; empty if it is trusted.
     :param cli_ini: certbot's ``cli.ini``: path and text.
@@ -281,6 +302,8 @@ class Facts:
     pems: Mapping[str, Pem] = field(default_factory=dict)
     keys: Mapping[str, str] = field(default_factory=dict)
     served: Mapping[tuple[str, str], tuple[Pair, ...]] = field(default_factory=dict)
+    elsewhere: tuple[Elsewhere, ...] = ()
+    healed: frozenset[tuple[str, str, str]] = frozenset()
     roots: Optional[Roots] = None
     tried: tuple[Tried, ...] = ()
     schedule: Schedule = Schedule()
@@ -297,6 +320,10 @@ class Facts:
     def renewing(self, one: Held) -> Renewing:
         """What the renewals of a lineage do, one that certbot knows."""
         return judge(one.parameters, self.settings, self.hook)
+
+    def places(self, server: str, path: str) -> tuple[str, ...]:
+        """Where a server's configuration names a certificate file that is not in the store, ``file:line``."""
+        return next((one.places for one in self.elsewhere if (one.server, one.path) == (server, path)), ())
 
     @property
     def views(self) -> Iterable[tuple[str, View]]:

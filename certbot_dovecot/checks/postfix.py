@@ -57,7 +57,7 @@ def _shadowed(one: PostfixFacts, part: Part, name: str, lineage: str) -> Finding
         "another one, and the next renewal takes that for your wish and leaves the service alone",
         where,
         f"certbot install --cert-name {quote(lineage)} --installer dovecot, which sees to that for that service alone; or take "
-        "it out",
+        "it out, then postfix reload",
         lineage,
     )
 
@@ -70,7 +70,8 @@ def left_behind(facts: Facts) -> Iterator[Finding]:
                 continue
             path = next((path for path in value.replace(",", " ").split() if facts.owner_of(path)), "")
             if path:
-                yield _left(facts, one, f"{name} = {path}", path, f"{one.main_cf}:{line}")
+                services = "all" if name.startswith(SMTPD) else ""
+                yield _left(facts, f"{name} = {path}", path, f"{one.main_cf}:{line}", services)
         same = [other for other in facts.postfix if other.root == one.root]
         ours = {part.entry.line for other in same for service in other.chosen for part in service.parts}
         for entry in one.entries:
@@ -79,21 +80,31 @@ def left_behind(facts: Facts) -> Iterator[Finding]:
             for option in entry.options:
                 if _NAMING.fullmatch(option.name) and facts.owner_of(option.value):
                     where = f"{one.master}:{_line(one.data, option.token.start)}"
-                    yield _left(facts, one, f"-o {option.name} of {entry.name}", option.value, where)
+                    names = [service.entry.name for other in same for service in other.chosen]
+                    asked = entry.fields[1] == "inet" and entry.command == "smtpd"
+                    services = ",".join(dict.fromkeys([*names, entry.name])) if asked else ""
+                    yield _left(facts, f"-o {option.name} of {entry.name}", option.value, where, services)
                     break
 
 
-def _left(facts: Facts, one: PostfixFacts, what: str, path: str, where: str) -> Finding:
+def _left(facts: Facts, what: str, path: str, where: str, services: str) -> Finding:
+    """The finding.
+
+    :param services: what ``--dovecot-postfix-services`` would look after it; empty for nothing.
+    """
     lineage = facts.owner_of(path)
+    live = f"{facts.config_dir}/live/{lineage}"
+    todo = f"Name {live}/fullchain.pem and {live}/privkey.pem there, which are always the newest, then postfix reload"
+    if services:
+        todo += "; or take it out and have the service looked after: "
+        todo += f"certbot install --cert-name {lineage} --installer dovecot --dovecot-postfix-services {services}"
     return Finding(
         "left-behind",
         Severity.WARNING,
         f"{what} names a file of one key year, and the installer does not look after it: once there is a new key, {path} is "
         "renewed no more and expires there",
         where,
-        f"Name {facts.config_dir}/live/{lineage}/fullchain.pem and privkey.pem there, which are always the newest, or have it "
-        f"looked after: certbot install --cert-name {quote(lineage)} --installer dovecot --dovecot-postfix-services all (for "
-        "port 25), and take it out",
+        todo,
         lineage,
     )
 

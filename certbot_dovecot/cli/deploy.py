@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 
 from certbot_dovecot.cli import common
 from certbot_dovecot.problems import Problem
@@ -21,7 +22,8 @@ def add(commands: common.Commands) -> None:
         help="bring lineages to the servers that they are installed on",
         description="Bring lineages to the servers that they are installed on, and prove it; what is not installed is not "
         "touched. This is what the hook in renewal-hooks/deploy runs; as a hook (RENEWED_LINEAGE is set, and no LINEAGE given) "
-        "it leaves to the installer what certbot calls the installer for.",
+        "it leaves to the installer what certbot calls the installer for. Not as a hook, every endpoint is asked, and a server "
+        "that serves something else is reloaded, even if all files are as they should be.",
     )
     common.add_lineages(deploy)
     common.add_config_dir(deploy)
@@ -41,12 +43,13 @@ def run(args: argparse.Namespace) -> int:
     for name in names:
         new_key = False
         try:
-            if not glance.settled(jobs.home(config_dir), name):
+            # An admin who runs this may have seen an endpoint serve something else, which no file tells.
+            if not common.is_hook(args) or not glance.settled(jobs.home(config_dir), name):
                 chosen = jobs.options(config_dir, name, common.said(args))
                 host = jobs.host(config_dir, chosen, commands.run, NoCheckpoint())
                 job = jobs.of_external(config_dir, name, chosen)
                 job = job or jobs.of_lineage(config_dir, jobs.existing(config_dir, name), chosen)
-                report = reconcile.converge(host, job)
+                report = reconcile.converge(host, replace(job, prove=not common.is_hook(args)))
                 if report.changed:
                     print(summary.text(report))
                 new_key = report.new_key

@@ -9,6 +9,7 @@ from typing import Optional
 
 from certbot_dovecot import progress
 from certbot_dovecot.cli import common, screen
+from certbot_dovecot.monitoring import model
 from certbot_dovecot.problems import Problem
 
 
@@ -39,6 +40,7 @@ def add(commands: common.Commands) -> None:
 def run(args: argparse.Namespace) -> int:
     """Do it; returns the exit code."""
     from certbot_dovecot import files, health, show, status
+    from certbot_dovecot.monitoring import findings
 
     try:
         with progress.waiting("Asking the endpoints" + (" and the DNS" if args.dns else "")):
@@ -46,10 +48,10 @@ def run(args: argparse.Namespace) -> int:
     except Problem as problem:
         if not args.nagios:
             raise
-        print(show.nagios_line(health.Grade.UNKNOWN, str(problem)))
-        return int(health.Grade.UNKNOWN)
+        print(show.nagios_line(model.Grade.UNKNOWN, str(problem)))
+        return int(model.Grade.UNKNOWN)
     seen = replace(seen, warning=args.warning, critical=args.critical)
-    found = health.findings(seen)
+    found = findings.of(seen)
     if args.prometheus:
         files.write_over(args.prometheus, show.prometheus(seen, found).encode())
         return 0

@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 
 from certbot_dovecot import health, show
-from certbot_dovecot.health import Deployed, Status
+from certbot_dovecot.monitoring.model import Deployed, Status
 from certbot_dovecot.servers.contract import Endpoint
 from tests.integration.test_outside import once
 from tests.unit import hostile

@@ -2,8 +2,9 @@
 
 A *template* is the text with ``...`` for what is only known at run time.  What is followed: constants, f-strings, sums, either
 branch of a condition; functions that make a problem of a parameter ``what``, wherever they are called; functions of the same
-file that return a text; and variables of which the same function, or else the file, says the text (within an f-string only
-``what``).  What cannot be followed is no template but an error, so that nothing is missed in silence.
+file, or of another one of the package, that return a text; and variables of which the same function, or else the file, says the
+text (within an f-string only ``what``).  What cannot be followed is no template but an error, so that nothing is missed in
+silence.
 """
 
 from __future__ import annotations
@@ -96,11 +97,16 @@ def collect(root: pathlib.Path = ROOT) -> tuple[Message, ...]:
     return tuple(sorted(set(found), key=lambda one: one.at))
 
 
-def findings(path: pathlib.Path = ROOT / "health.py") -> tuple[Message, ...]:
-    """What ``certbot-dovecot status`` may find, by line; what begins with a blank goes on behind an endpoint.
+def findings(*paths: pathlib.Path) -> tuple[Message, ...]:
+    """What ``certbot-dovecot status`` may find, by file and line; what begins with a blank goes on behind an endpoint.
 
     :raises Unfollowed: with file and line.
     """
+    every = (ROOT / "health.py", ROOT / "monitoring" / "upkeep.py", ROOT / "monitoring" / "findings.py")
+    return tuple(one for path in paths or every for one in _findings(path))
+
+
+def _findings(path: pathlib.Path) -> tuple[Message, ...]:
     module = _read(path, path.parent)
     found = []
     for call in _calls(module.tree):
@@ -249,8 +255,9 @@ def _texts(module: _Module, call: ast.AST, node: ast.expr, given: dict[str, ast.
         return
     elif isinstance(node, ast.Attribute):
         yield from _assigned(module, node.attr, (module.tree,))
-    elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
-        bodies = [ast.walk(function) for function in module.functions(node.func.id)]
+    elif isinstance(node, ast.Call) and (there := _home(module, node.func)) is not None:
+        module = there
+        bodies = [ast.walk(function) for function in module.functions(_name(node.func))]
         returned = [one for body in bodies for one in body if isinstance(one, ast.Return)]
         if not returned:
             raise Unfollowed("a function that is not in this file")
@@ -259,6 +266,16 @@ def _texts(module: _Module, call: ast.AST, node: ast.expr, given: dict[str, ast.
                 yield from _texts(module, one, one.value, {})
     else:
         raise Unfollowed("a text of a kind that is not known here")
+
+
+def _home(module: _Module, func: ast.expr) -> Optional[_Module]:
+    """The file that a function is of: this one, or ``health.py`` for ``health.again``; None if it is none of the package."""
+    if isinstance(func, ast.Name):
+        return module
+    if isinstance(func, ast.Attribute) and isinstance(func.value, ast.Name):
+        path = ROOT / f"{func.value.id}.py"
+        return _read(path, ROOT) if path.exists() else None
+    return None
 
 
 def _joined(module: _Module, call: ast.AST, parts: Sequence[ast.expr], given: dict[str, ast.expr]) -> Iterator[str]:
@@ -300,3 +317,25 @@ def _said_of(module: _Module, name: str, nodes: Sequence[ast.AST]) -> Iterator[s
 
 def _empty(node: ast.expr) -> bool:
     return isinstance(node, ast.Constant) and not node.value
+
+
+def sites(root: pathlib.Path = ROOT / "checks") -> dict[str, str]:
+    """Every place where a check of ``doctor`` says something: ``file:function:number`` to the source of that function.
+
+    A place is a ``Finding`` that is made with its severity, or a tuple that begins with one, which somebody makes a finding of.
+    """
+    found: dict[str, str] = {}
+    for path in sorted(root.rglob("*.py")):
+        module, text = _read(path, root), path.read_text()
+        numbers: dict[str, int] = {}
+        for node, around in module.inside.items():
+            first = node.elts[0] if isinstance(node, ast.Tuple) and len(node.elts) > 1 else None
+            if isinstance(node, ast.Call) and _name(node.func) == "Finding" and len(node.args) > 1:
+                first = node.args[1]
+            said = [one.body for one in [first] if isinstance(one, ast.IfExp)] or [first]
+            if isinstance(said[0], ast.Attribute) and _name(said[0].value) == "Severity":
+                where = around[-1].name if around else "constants"
+                numbers[where] = numbers.get(where, 0) + 1
+                source = ast.get_source_segment(text, around[-1]) if around else text
+                found[f"{module.name}:{where}:{numbers[where]}"] = source or ""
+    return found

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from certbot_dovecot import health, show
 from certbot_dovecot.dane.answers import Data, Key, Outcome, Owner, Seen, Validity
 from certbot_dovecot.dane.rollover import Kind, Standing, Step, standing
-from certbot_dovecot.health import DAY, Asked, Deployed, Finding, Grade, Leaf, Status
+from certbot_dovecot.health import DAY
+from certbot_dovecot.monitoring.model import Asked, Deployed, Finding, Grade, Leaf, Status
 from certbot_dovecot.servers.contract import Endpoint
 
 NOW = datetime.datetime(2026, 11, 24, 12, tzinfo=datetime.timezone.utc)

@@ -21,7 +21,7 @@ FLOORS = [
     {"problems", "commands", "files", "bundle", "servers", "dane", "mailed", "request", "progress", "certificates",
      "directories"},
     {"rotation", "store", "state", "transaction", "lineages", "plan", "glance", "ledger", "pairs", "seen", "health",
-     "former", "checks", "deploy", "renewals"},
+     "former", "checks", "deploy", "monitoring", "renewals"},
     {"reconcile", "summary", "hook", "jobs", "orphans", "records", "preview", "watch", "publishing", "handover", "standby",
      "rollover", "status", "show", "undo", "leaving", "csr", "install_cert", "announced", "surroundings", "doctor",
      "sharing"},

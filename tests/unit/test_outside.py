@@ -22,7 +22,7 @@ from certbot_dovecot import cli, health, preview, progress, show, status, summar
 from certbot_dovecot.checks import findings as checks
 from certbot_dovecot.cli import common, doctor, screen
 from certbot_dovecot.dane import tlsa
-from certbot_dovecot.health import Deployed, Finding, Grade, Status
+from certbot_dovecot.monitoring.model import Deployed, Finding, Grade, Status
 from certbot_dovecot.problems import ConfProblem, Problem
 from certbot_dovecot.reconcile import Report
 from certbot_dovecot.servers import dovecot_conf, dovecot_edit, master_cf, sni_map

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from certbot_dovecot import health, renewals, sharing, surroundings
 from certbot_dovecot.dane.answers import Data, Key, Outcome, Owner, Seen, Validity
-from certbot_dovecot.health import Deployed, Grade, Status
+from certbot_dovecot.monitoring.model import Deployed, Grade, Status
 from certbot_dovecot.renewals import By, Hook, Settings
 from tests.unit import test_health
 
@@ -155,7 +155,7 @@ def test_a_new_key_is_advised_only_right_after_the_dns_said_that_nothing_counts(
     shared = renewals.judge({"installer": "nginx", "reuse_key": "True"}, Settings(), GOOD)
     one = Deployed(
         NAME, ("Dovecot",), "2025", 2025, test_health.leaf(), "D" * 64, due=True, since=2025, renewing=shared,
-        step=health.Step(kind, "why"), asked=asked,
+        step=Step(kind, "why"), asked=asked,
     )  # fmt: skip
     found = " ".join(map(str, health.findings(Status(test_health.NOW, (one,)))))
     assert ("--new-key" in found) == (kind is health.Kind.FREE and hours == 0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -34,12 +35,20 @@ states = st.builds(
     reload=names,
     verify=names,
     settled=signatures,
+    withdrawn=names,
 )
 
 
 @given(states)
 def test_round_trip(record):
     assert state.parse(state.dump(record), "state.json") == record
+
+
+@given(states)
+def test_a_record_of_an_earlier_version_is_read(record):
+    raw = json.loads(state.dump(record))
+    del raw["withdrawn"]
+    assert state.parse(json.dumps(raw).encode(), "state.json") == replace(record, withdrawn=())
 
 
 @given(st.binary(max_size=200))

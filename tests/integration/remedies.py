@@ -1,0 +1,199 @@
+"""What a remedy is that ``status`` or ``doctor`` prints, how it is played on the lab, and a host to do it on.
+
+The commands are taken from the printed text itself.  What is prose, an edit of a file say, is done by a function of the case.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Callable, Optional
+
+from tests.integration import view
+from tests.integration.sound import CRON, HOOK, LOCAL, MAIN, cron_daemon, doctor, trust
+from tests.integration.test_install import INSTALL, NAME, STORE
+
+#: Words that may follow a program as a subcommand.
+_PROGRAMS = {
+    "certbot": ("install", "renew", "reconfigure", "delete"),
+    "certbot-dovecot": ("deploy", "undo", "status", "standby", "rollover", "tlsa"),
+    "chmod": (),
+    "chown": (),
+    "doveadm": ("reload",),
+    "postfix": ("reload",),
+}
+_FLAGS = ("--force-renewal", "--new-key", "--reuse-key", "--dns")
+_RANKS = {"note": 0, "warning": 1, "error": 2, "unknown": 2, "critical": 3}
+
+
+@dataclass
+class Bench:
+    """A host on which a certificate is installed and all is in order."""
+
+    host: Any
+    ca: Any
+    names: Any = None
+    kept: dict[str, Any] = field(default_factory=dict)
+
+    def write(self, path: str, text: str) -> None:
+        self.host.write(path, text)
+
+    def text(self, path: str) -> str:
+        return str(view.read(path).decode())
+
+    def replace(self, path: str, old: str, new: str) -> None:
+        text = self.text(path)
+        assert old in text, (path, old)
+        self.host.write(path, text.replace(old, new))
+
+    def pair(self, *names: str, stem: str = "other", **how: Any) -> Any:
+        return self.ca.leaf(names, **how).write("/etc/dovecot/private", stem)
+
+    def state(self, **changes: Any) -> None:
+        """Change the record of the lineage."""
+        self.write(f"{STORE}/state.json", json.dumps({**json.loads(self.text(f"{STORE}/state.json")), **changes}))
+
+    def options(self, **changes: Any) -> None:
+        options = json.loads(self.text(f"{STORE}/state.json"))["options"]
+        self.state(options={**options, **changes}, settled=[])
+
+
+@dataclass(frozen=True)
+class Case:
+    """One remedy.
+
+    :param finding: template of the finding, as ``tests/unit/messages.py`` has it; of doctor, the place that says it.
+    :param put: puts the situation there.
+    :param words: what the finding says, of doctor.
+    :param pick: which of the alternatives of the remedy.
+    :param robot: does what the remedy says in prose; before its commands.
+    :param args: options of ``status`` or ``doctor``.
+    :param leaves: whether the host is as it was afterwards, and may be used again.
+    :param serves: whether every port serves the lineage's certificate afterwards; else, something.
+    :param dns: whether there are name servers.
+    """
+
+    finding: str
+    put: Callable[[Bench], None]
+    words: str = ""
+    pick: int = 0
+    robot: Optional[Callable[[Bench, dict[str, Any]], None]] = None
+    args: tuple[str, ...] = ()
+    leaves: bool = True
+    serves: bool = True
+    dns: bool = False
+
+    @property
+    def doctor(self) -> bool:
+        return ".py:" in self.finding
+
+    def seen(self, bench: Bench) -> list[dict[str, Any]]:
+        """Everything that is found now."""
+        if self.doctor:
+            result = doctor(bench.host, "--json", *self.args)
+            return list(json.loads(result.stdout))
+        result = bench.host.run("certbot-dovecot", "status", "--json", *self.args, check=False)
+        return [{**one, "severity": one["grade"]} for one in json.loads(result.stdout)["findings"]]
+
+    def is_it(self, one: dict[str, Any]) -> bool:
+        """Whether a finding is the one that this is about."""
+        if self.doctor:
+            return self.words in one["what"]
+        template = ".+".join(map(re.escape, self.finding.split("...")))
+        return re.fullmatch(template, one["what"]) is not None and self.words in one["what"]
+
+
+def alternatives(todo: str) -> list[str]:
+    """The ways that a remedy offers."""
+    return re.split(r"; (?:or |else )?(?:if it is meant, )?", todo)
+
+
+def commands(text: str) -> list[list[str]]:
+    """The commands in a text, in their order."""
+    found = []
+    for match in re.finditer(r"(?<![\w/-])(certbot-dovecot|certbot|chmod|chown|doveadm|postfix) ", text):
+        program, words = match.group(1), []
+        for word in re.split(r"[;(]", text[match.end() :])[0].split():
+            bare = word.rstrip(",.")
+            value = bool(words) and words[-1].startswith("-") and words[-1] not in _FLAGS
+            name = "." in bare or bare.startswith("/")
+            known = not words and (bare in _PROGRAMS[program] or program in ("chmod", "chown"))
+            if not (known or value or name or bare.startswith("-")):
+                break
+            words.append(bare)
+            if bare != word:
+                break
+        if words:
+            found.append([program, *words])
+    return found
+
+
+def play(bench: Bench, case: Case, finding: dict[str, Any]) -> None:
+    """Do what the remedy says."""
+    ways = alternatives(finding["todo"])
+    way = ways[case.pick]
+    todo = commands(way)
+    assert todo or case.robot, f"there is nothing to do in {way!r}"
+    if case.robot:
+        case.robot(bench, finding)
+    for program, *words in todo:
+        if program == "certbot":
+            # Without a subcommand, certbot asks how to prove the names.
+            bench.host.certbot(*words, *(() if not words[0].startswith("-") else ("-a", "standalone")))
+        else:
+            bench.host.run(program, *words, check=words[:1] != ["status"])
+
+
+def worse(before: Sequence[dict[str, Any]], finding: dict[str, Any]) -> list[dict[str, Any]]:
+    """What is worse than a finding."""
+    return [one for one in before if _RANKS[one["severity"]] > _RANKS[finding["severity"]]]
+
+
+@contextlib.contextmanager
+def in_order(host: Any, ca: Any) -> Any:
+    """A host of which nothing is to be said; cron runs."""
+    host.reset()
+    host.certbot(*INSTALL)
+    trust()
+    host.write(CRON, "0 */12 * * * root certbot -q renew\n")
+    try:
+        with cron_daemon():
+            yield Bench(host, ca)
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(CRON)
+
+
+def without_block(path: str = LOCAL) -> Callable[[Bench, dict[str, Any]], None]:
+    """An admin who takes out what stands in a file of his own."""
+
+    def edit(bench: Bench, finding: dict[str, Any]) -> None:
+        assert path in f"{finding.get('where')}{finding['todo']}"
+        os.unlink(path)
+
+    return edit
+
+
+def without_line(bench: Bench, finding: dict[str, Any]) -> None:
+    """An admin who takes the lines out that are named, ``file:line``; highest first."""
+    places = re.findall(r"(/[\w./-]+):(\d+)", finding.get("where") or finding["todo"])
+    for path, line in sorted(set(places), key=lambda one: -int(one[1])):
+        lines = bench.text(path).splitlines(keepends=True)
+        bench.write(path, "".join(lines[: int(line) - 1] + lines[int(line) :]))
+
+
+def restart(*servers: str) -> Callable[[Bench, dict[str, Any]], None]:
+    """An admin who starts servers."""
+
+    def start(bench: Bench, _finding: dict[str, Any]) -> None:
+        for server in servers:
+            bench.host.restart(server)
+
+    return start
+
+
+__all__ = ["HOOK", "MAIN", "NAME", "Bench", "Case"]
