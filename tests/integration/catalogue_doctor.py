@@ -20,7 +20,7 @@ DNS_STORE = "/etc/letsencrypt/dovecot/mail.secure.test"
 
 #: Places whose remedy is not played, with the reason.
 UNPLAYED = {
-    "certificates.py:judge_chain:2": "an intermediate that ends before the leaf comes from a CA only; the remedy is its renewal",
+    "certificates.py:judge_chain:2": "needs a CA whose intermediate ends before its certificates",
     "certificates.py:judge_chain:5": "a certificate that everybody trusts needs a real CA",
     "certificates.py:_kept:1": "a standby's records must stand for hours before the switch; tests/rehearsal plays it",
     "certificates.py:_kept:3": "likewise",
@@ -266,7 +266,9 @@ CASES = {
     "must-staple in cli.ini": Case(
         "certificates.py:must_staple:1", add(CLI_INI, "must-staple = true\n"), "OCSP stapling", robot=without_line
     ),
-    "must-staple": Case("certificates.py:must_staple:2", add(CONF, "must_staple = True\n"), "OCSP stapling", robot=without_line),
+    "must-staple": Case(
+        "certificates.py:must_staple:2", add(CONF, "must_staple = True\n"), "OCSP stapling", robot=without_line
+    ),
     "a chain in disorder": Case(
         "certificates.py:judge_chain:1", a_foreign_certificate_in_the_chain, "did not issue the one before it"
     ),
@@ -283,7 +285,9 @@ CASES = {
     "a key without the installer": Case(
         "certificates.py:_kept:5", old_key_without_the_installer, "certbot renews it without the installer", leaves=False
     ),
-    "a key that renewals kept": Case("certificates.py:_kept:6", old_key(2025), "the renewals of this year kept it", leaves=False),
+    "a key that renewals kept": Case(
+        "certificates.py:_kept:6", old_key(2025), "the renewals of this year kept it", leaves=False
+    ),
     "overdue": Case("certificates.py:overdue:1", ends_soon, "was not renewed", leaves=False),
     "a name with another certificate": Case(
         "certificates.py:sni_names:1",
@@ -366,7 +370,12 @@ CASES = {
         "dane.py:reuse_key:2", reuse("", False), "with a new key each time", args=("--dns",), dns=True
     ),
     "sessions that end often": Case(
-        "dovecot.py:shutdown_clients:1", short_lived, "each reload ends every", robot=sessions_live_on, leaves=False, serves=False
+        "dovecot.py:shutdown_clients:1",
+        short_lived,
+        "each reload ends every",
+        robot=sessions_live_on,
+        leaves=False,
+        serves=False,
     ),
     "little memory": Case(
         "dovecot.py:vsz_limit:1", little_memory, "config process may use", robot=more_memory, leaves=False

@@ -18,11 +18,11 @@ ARCHIVE = f"/etc/letsencrypt/archive/{NAME}"
 
 #: Findings whose remedy is not played, with the reason.
 UNPLAYED = {
-    "... cannot be looked at: ...": "it has no remedy of its own: the server's own words, and those of the problem, say what to do",
-    "the change of the key is due, and held up: ...": "what is to be mended is the reason that follows; tests/rehearsal plays them",
+    "... cannot be looked at: ...": "it has no remedy of its own: the words of the server's tools say what to do",
+    "the change of the key is due, and held up: ...": "what to mend is the reason that follows; tests/rehearsal",
     "a change of the key would be held up: ...": "likewise",
     "the DNS lacks a record: ...": "test_dane.py publishes what certbot-dovecot tlsa shows, and looks again",
-    "... serves a key that not every set of its TLSA records matches": "as where no set matches, which is played; a transfer is late",
+    "... serves a key that not every set of its TLSA records matches": "as where no set matches, which is played",
 }
 
 
@@ -166,7 +166,11 @@ CASES = {
     ),
     "a damaged record": Case("not everything could be looked at: ...", damage, robot=move_away, leaves=False),
     "a record of another key": Case(
-        "... serves a key that no set of its TLSA records matches", tlsa_of_another_key, robot=publish_too, args=("--dns",), dns=True
+        "... serves a key that no set of its TLSA records matches",
+        tlsa_of_another_key,
+        robot=publish_too,
+        args=("--dns",),
+        dns=True,
     ),
     "due, and no next key": Case(
         "the change of the key is due, and waits: ...", lambda bench: due_and_published(bench), args=("--dns",), dns=True

@@ -45,8 +45,8 @@ def test_every_reason_is_a_sentence():
     ("todo", "pick", "expected"),
     [
         ("certbot-dovecot deploy a.test reloads and asks again", 0, [["certbot-dovecot", "deploy", "a.test"]]),
-        ("To install it again: certbot install --installer dovecot --cert-name a.test; if it is meant, certbot-dovecot undo a.test",
-         1, [["certbot-dovecot", "undo", "a.test"]]),
+        ("certbot install --installer dovecot --cert-name a.test puts it there; if it is meant, certbot-dovecot undo a.test", 1,
+         [["certbot-dovecot", "undo", "a.test"]]),
         ("certbot --installer dovecot --cert-name a -d a.test; to take it out: x", 0,
          [["certbot", "--installer", "dovecot", "--cert-name", "a", "-d", "a.test"]]),
         ("certbot reconfigure --cert-name a --installer dovecot, then certbot renew --cert-name a --force-renewal --new-key", 0,

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from certbot_dovecot import health, renewals, sharing, surroundings
 from certbot_dovecot.dane.answers import Data, Key, Outcome, Owner, Seen, Validity
+from certbot_dovecot.dane.rollover import Kind, Step
 from certbot_dovecot.monitoring.model import Deployed, Grade, Status
 from certbot_dovecot.renewals import By, Hook, Settings
 from tests.unit import test_health
@@ -148,7 +149,7 @@ def test_stale_records_are_critical():
     assert f"Publish 3 1 1 {test_health.KEY.sha256} there now; then certbot-dovecot deploy {NAME}" in finding.todo
 
 
-@pytest.mark.parametrize("kind", list(health.Kind))
+@pytest.mark.parametrize("kind", list(Kind))
 @pytest.mark.parametrize("hours", [0, 30])
 def test_a_new_key_is_advised_only_right_after_the_dns_said_that_nothing_counts(kind, hours):
     asked = test_health.NOW - datetime.timedelta(hours=hours)
@@ -158,5 +159,5 @@ def test_a_new_key_is_advised_only_right_after_the_dns_said_that_nothing_counts(
         step=Step(kind, "why"), asked=asked,
     )  # fmt: skip
     found = " ".join(map(str, health.findings(Status(test_health.NOW, (one,)))))
-    assert ("--new-key" in found) == (kind is health.Kind.FREE and hours == 0)
+    assert ("--new-key" in found) == (kind is Kind.FREE and hours == 0)
     assert "a new key is due, for the present one is of 2025" in found
