@@ -151,7 +151,7 @@ class Postfix:
         table = sni_map.parse(there)
         new, wanted, notes = postfix_plan.plan(data, entries, main, self._chosen(entries, main), table, claim, self._place)
         edits = [] if new == data else [Edit(self.master, data, new)]
-        if wanted != table:
+        if wanted != table or sni_map.is_former(there):
             edits.insert(0, Edit(self.table, there, sni_map.dump(wanted), 0o600))
         return Planned(tuple(edits), tuple(notes))
 
@@ -160,6 +160,9 @@ class Postfix:
         there = files.read_if_there(self.table)
         if there is None:
             return ()
+        if sni_map.is_former(there):
+            # master.cf, which names it by its type, is not ours to change here.
+            return (Edit(self.table, there, sni_map.former_without(there, claim.owns), 0o600),)
         entries, table = master_cf.parse(files.read(self.master), self.master), sni_map.parse(there)
         wanted = postfix_plan.without(entries, self._main(), table, claim, self._place)
         if not (wanted.named or wanted.shields):

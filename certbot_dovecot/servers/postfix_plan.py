@@ -54,7 +54,7 @@ def plan(
     :param data: master.cf; ``entries`` are its.
     :raises ConfProblem: an entry to be edited has options that its daemon dies of.
     """
-    values: dict[int, dict[str, str]] = {}
+    values = postfix_services.by_present_type(entries)
     ways: dict[Part, _Way] = {}
     kept: list[str] = []
     for part in [part for service in chosen for part in service.parts]:
@@ -68,11 +68,12 @@ def plan(
             # What an admin put beside our certificate since the install is not for a renewal to change.
             cleared = postfix_services.cleared(part, main, here.our_map)
             cleared = {name: value for name, value in cleared.items() if claim.explicit or name != SNI_MAPS}
-            values[part.entry.line] = {part.cert: claim.pair.cert, part.key: claim.pair.key, **cleared}
+            here_too = values.get(part.entry.line, {})
+            values[part.entry.line] = {**here_too, part.cert: claim.pair.cert, part.key: claim.pair.key, **cleared}
         elif ways[part] is _Way.BY_NAME and here.our_map not in postfix_services.maps(part, main):
             values[part.entry.line] = {SNI_MAPS: postfix_services.with_table(part, main, here.our_map)}
     # Beside somebody else's table, the names of a service's own certificate must be in ours.
-    named = _Way.BY_NAME in ways.values() or any(SNI_MAPS in some for some in values.values())
+    named = _Way.BY_NAME in ways.values() or (claim.explicit and any(SNI_MAPS in some for some in values.values()))
     own = _without_name(claim, entries, main, values, here)
     had = _had(claim, ways, main)
     wanted, taken = _table(claim, table, own, had, named, _Way.OWN in ways.values())

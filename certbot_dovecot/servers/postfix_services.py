@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from typing import Callable, Optional, Union
 
 from certbot_dovecot.problems import ConfProblem
-from certbot_dovecot.servers import by_name
+from certbot_dovecot.servers import by_name, sni_map
 from certbot_dovecot.servers.contract import Claim, Pair
 from certbot_dovecot.servers.master_cf import Entry
 
@@ -233,8 +233,24 @@ def named(part: Part, main: Main) -> Named:
 
 
 def maps(part: Part, main: Main) -> tuple[str, ...]:
-    """The tables of ``tls_server_sni_maps``."""
-    return tables(value(part.entry, main, SNI_MAPS))
+    """The tables of ``tls_server_sni_maps``; our own by its present type, whatever it was written with."""
+    return tuple(map(_present, tables(value(part.entry, main, SNI_MAPS))))
+
+
+def by_present_type(entries: Iterable[Entry]) -> dict[int, dict[str, str]]:
+    """Options to be set, by the number of an entry's first line, so that none names our table by its former type."""
+    values = {}
+    for entry in entries:
+        named = tables(entry.option(SNI_MAPS) or "")
+        if any(_present(one) != one for one in named):
+            values[entry.line] = {SNI_MAPS: ",".join(dict.fromkeys(map(_present, named)))}
+    return values
+
+
+def _present(table: str) -> str:
+    kind, _, path = table.partition(":")
+    ours = kind == sni_map.FORMER_TYPE and path.rpartition("/")[2] == sni_map.NAME
+    return f"{sni_map.TYPE}:{path}" if ours else table
 
 
 def tables(text: str) -> tuple[str, ...]:

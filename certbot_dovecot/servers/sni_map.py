@@ -18,19 +18,19 @@ Lines that are not of this form are left out: the file is ours, and is written a
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Optional
 
-from certbot_dovecot.certificates.names import is_word, shown
+from certbot_dovecot.certificates.names import is_host_name, is_word, shown
 from certbot_dovecot.problems import ConfProblem
 from certbot_dovecot.servers import by_name
 from certbot_dovecot.servers.contract import Pair
 
 #: The file, in Postfix's configuration directory.
 NAME = "certbot-dovecot-sni"
-#: Its type, as ``tls_server_sni_maps`` names it.
-TYPE = "regexp"
+#: Its type, as ``tls_server_sni_maps`` names it; and the type that it had before version 0.2.
+TYPE, FORMER_TYPE = "regexp", "texthash"
 
 _HEAD = "# Written by certbot-dovecot: the certificates of further lineages, by name.  Edits are lost at the next install.\n"
 _SHIELDS = "# Names of a service's own certificate, which another entry would take:\n"
@@ -54,16 +54,33 @@ class Table:
         return by_name.find({**self.named, **self.shields}, name)
 
 
+def is_former(data: Optional[bytes]) -> bool:
+    """Whether the file is a table of :data:`FORMER_TYPE`."""
+    return any(map(_former, (data or b"").decode("utf-8", "surrogateescape").splitlines()))
+
+
+def former_without(data: bytes, owns: Callable[[str], bool]) -> bytes:
+    """A table of :data:`FORMER_TYPE` without the entries of one lineage.
+
+    :param owns: whether a file is the lineage's.
+    """
+    lines = data.decode("utf-8", "surrogateescape").splitlines(keepends=True)
+    kept = [line for line in lines if not ((entry := _former(line)) and owns(entry[1].cert))]
+    return "".join(kept).encode("utf-8", "surrogateescape")
+
+
 def parse(data: Optional[bytes]) -> Table:
-    """What is in the file; nothing if there is none."""
+    """What is in the file, also if it is a table of :data:`FORMER_TYPE`; nothing if there is none."""
     named: dict[str, Pair] = {}
     shields: dict[str, Pair] = {}
     into = named
     for line in (data or b"").decode("utf-8", "surrogateescape").splitlines(keepends=True):
         if line in (_SHIELDS, _NAMED):
             into = shields if line == _SHIELDS else named
-        match = _LINE.fullmatch(line.rstrip())
-        if match:
+        match, former = _LINE.fullmatch(line.rstrip()), _former(line)
+        if former:
+            named.setdefault(*former)
+        elif match:
             wild, name, key, cert = match.groups()
             into.setdefault(("*." if wild else "") + name.replace("\\", ""), Pair(cert=cert, key=key))
     return Table(named, shields)
@@ -79,6 +96,15 @@ def dump(table: Table) -> bytes:
         lines += [_SHIELDS, *(_line(name, pair) for name, pair in _ordered(table.shields)), _NAMED]
     lines += [_line(name, pair) for name, pair in _ordered(table.named)]
     return "".join(lines).encode("utf-8", "surrogateescape")
+
+
+def _former(line: str) -> Optional[tuple[str, Pair]]:
+    """Name or wildcard, and pair, of a line ``NAME KEY-FILE CERT-FILE`` or ``.DOMAIN KEY-FILE CERT-FILE``."""
+    fields = line.split()
+    if len(fields) != 3 or not is_host_name(fields[0].removeprefix("."), wildcard=False) or not fields[1].startswith("/"):
+        return None
+    name = fields[0].lower()
+    return f"*{name}" if name.startswith(".") else name, Pair(cert=fields[2], key=fields[1])
 
 
 def _ordered(entries: Mapping[str, Pair]) -> list[tuple[str, Pair]]:

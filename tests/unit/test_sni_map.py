@@ -51,7 +51,24 @@ def test_a_file_that_is_not_there_is_an_empty_table():
 
 
 def test_what_is_no_line_of_ours_is_left_out():
-    assert sni_map.parse(b"a.test /k /c\n/^a\\.test/ /k /c\nif /x/\n/^a\\.test$/ /k\n\xff\n") == Table()
+    assert sni_map.parse(b"a.test k c\n/^a\\.test/ /k /c\nif /x/\n/^a\\.test$/ /k\n\xff\n") == Table()
+
+
+FORMER = b"# Ours, as version 0.1 wrote it.\n.example.org /wild.key /wild.pem\na.example.org /own.key /own.pem\n"
+
+
+def test_a_table_of_the_former_format_is_read_and_written_again_in_the_new_one():
+    assert sni_map.is_former(FORMER)
+    table = sni_map.parse(FORMER)
+    assert table == Table({"*.example.org": WILD, "a.example.org": OWN})
+    assert not sni_map.is_former(sni_map.dump(table))
+    assert sni_map.parse(sni_map.dump(table)) == table
+
+
+def test_an_entry_is_taken_out_of_a_table_of_the_former_format_and_the_format_stays():
+    kept = sni_map.former_without(FORMER, lambda cert: cert == OWN.cert)
+    assert kept == FORMER.replace(b"a.example.org /own.key /own.pem\n", b"")
+    assert sni_map.former_without(FORMER, lambda cert: False) == FORMER
 
 
 def test_a_wildcard_is_one_label():
