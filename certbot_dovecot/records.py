@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
+from typing import Optional
 
 from certbot_dovecot import bundle as bundles
 from certbot_dovecot import commands, files, jobs, lineages, pairs, seen, store
@@ -45,9 +46,12 @@ def make(config_dir: str, name: str, chosen: Options) -> Made:
     """
     place = store.folder(jobs.home(config_dir), chosen.store, name)
     names, following, known = _keys(config_dir, name, place)
-    ports = served(*ask(chosen, names), known)
-    hosts = seen.hosts(names, seen.own_names(_servers(chosen, commands.run)))
-    made = Made(tlsa.records(hosts, ports, following), names, tlsa.patterns(names, ports, following))
+    configured, answers = ask(chosen, names)
+    ports, servers = served(configured, answers, known), _servers(chosen, commands.run)
+    hosts = seen.hosts(names, seen.own_names(servers))
+    not_ours = seen.elsewhere(hosts, configured, lambda host: _look(servers, host), place.owns)
+    found = tuple(record for record in tlsa.records(hosts, ports, following) if record.owner not in not_ours)
+    made = Made(found, names, tlsa.patterns(names, ports, following))
     with files.locked(f"{jobs.home(config_dir)}.lock"):
         store.file_tlsa(place, name, made.records, names, made.behind)
     return made
@@ -59,10 +63,14 @@ def ask(chosen: Options, names: Sequence[str], run: Runner = commands.run) -> tu
     :raises Problem: a server's configuration cannot be read.
     """
     sni = probe.sni_for(names)
-    views = [server.look(sni) for server in _servers(chosen, run)]
-    configured = tuple(one for view in views for one in (*view.served, *view.unasked))
-    asked = [one.endpoint for view in views for one in view.served]
-    return configured, probe.ask_all(asked, sni, chosen.probe_timeout)
+    servers = _servers(chosen, run)
+    asked = [one.endpoint for server in servers for one in server.look(sni).served]
+    return _look(servers, sni), probe.ask_all(asked, sni, chosen.probe_timeout)
+
+
+def _look(servers: Iterable[IMailServer], sni: Optional[str]) -> tuple[Served, ...]:
+    views = [server.look(sni) for server in servers]
+    return tuple(one for view in views for one in (*view.served, *view.unasked))
 
 
 def _servers(chosen: Options, run: Runner) -> tuple[IMailServer, ...]:

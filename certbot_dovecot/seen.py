@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Collection, Iterable, Mapping
+from typing import Callable
 
 from certbot_dovecot.dane import tlsa
 from certbot_dovecot.servers.contract import Endpoint, IMailServer, Served
@@ -52,6 +53,34 @@ def hosts(names: Iterable[str], own: Iterable[str]) -> tuple[str, ...]:
     known = {name.lower() for name in names if tlsa.is_host(name)}
     wild = [name for name in names if name.startswith("*.")]
     return tuple(sorted(known | {name for name in own if tlsa.is_host(name) and any(name_matches(one, name) for one in wild)}))
+
+
+def elsewhere(
+    hosts: Iterable[str],
+    served: Iterable[Served],
+    look: Callable[[str], Iterable[Served]],
+    owns: Callable[[str], bool],
+) -> frozenset[str]:
+    """Owner names whose clients get another certificate than the other clients of the same endpoint.
+
+    Another lineage may have such a host by its exact name, where this one has it by a wildcard.
+
+    :param hosts: those of the lineage.
+    :param served: what the endpoints' configuration names for its clients.
+    :param look: what it names for clients of one host.
+    :param owns: whether a file is the lineage's.
+    """
+    ours = {one.endpoint for one in served if _owned(one, owns)}
+    return frozenset(
+        f"_{one.endpoint.port}._tcp.{host}."
+        for host in hosts
+        for one in look(host)
+        if one.endpoint in ours and not _owned(one, owns)
+    )
+
+
+def _owned(one: Served, owns: Callable[[str], bool]) -> bool:
+    return one.pair is not None and owns(one.pair.cert)
 
 
 def _sure(served: Collection[Served], keys: Mapping[Endpoint, str]) -> bool:

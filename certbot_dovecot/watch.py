@@ -248,7 +248,8 @@ def places(way: Way, seen: Look) -> tuple[Place, ...]:
     name = pair.serving.lineage.name
     place = store.folder(way.home, chosen.store, name)
     if not dark:
-        made = tlsa.records(seen.names.hosts.named, by_port, following.sha256 if following else "")
+        every = tlsa.records(seen.names.hosts.named, by_port, following.sha256 if following else "")
+        made = [record for record in every if record.owner not in seen.names.elsewhere]
         with files.locked(f"{way.home}.lock"):
             store.file_tlsa(place, name, made, names, tlsa.patterns(names, by_port, following.sha256 if following else ""))
     mine = [owner for owner in seen.survey.owners if served.get(owner.name) or seen.ports.get(owner.name) in unasked]

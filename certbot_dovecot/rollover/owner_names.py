@@ -17,9 +17,9 @@ from __future__ import annotations
 import socket
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Optional
 
-from certbot_dovecot import store
+from certbot_dovecot import seen, store
 from certbot_dovecot.dane import hosts, tlsa
 from certbot_dovecot.dane.answers import Owner, host_of
 from certbot_dovecot.dane.hosts import Lookup
@@ -68,6 +68,7 @@ class OwnerNames:
     :param guarded: owner names of ports that are not ours.  They count where a record of our keys stands.
     :param hosts: what they were made of.
     :param endpoints: port to protocol and whether TLS is implicit there, of the ports that are ours.
+    :param elsewhere: owner names of named hosts whose clients get another certificate at a port of ours.
     """
 
     ports: Mapping[str, int]
@@ -75,6 +76,7 @@ class OwnerNames:
     guarded: frozenset[str]
     hosts: Hosts
     endpoints: Mapping[int, tuple[str, bool]] = field(default_factory=dict)
+    elsewhere: frozenset[str] = frozenset()
 
     @property
     def every(self) -> list[str]:
@@ -91,13 +93,26 @@ def find(way: Way, pair: Pair) -> OwnerNames:
     known = {host_of(name) for name, _ in pair.ledger.ours}
     found = hosts_of(way, pair.options, names, known)
     members = [member.lineage.name for member in (pair.serving, pair.standby) if member]
-    endpoints = served_by(way, pair.options, members, names)
+    place, servers = [store.folder(way.home, pair.options.store, name) for name in members], _found(way, pair.options)
+
+    def owns(path: str) -> bool:
+        return any(one.owns(path) for one in place)
+
+    def look(sni: Optional[str]) -> list[Served]:
+        return _looked(servers, sni)
+
+    served = look(probe.sni_for(names))
+    endpoints = {
+        one.endpoint.port: (one.endpoint.protocol, one.endpoint.implicit) for one in served if one.pair and owns(one.pair.cert)
+    }
+    not_ours = seen.elsewhere(found.named, served, look, owns)
     few = len(found.others) <= MOST_OTHERS
     ports = {f"_{port}._tcp.{host}.": port for port in sorted(endpoints) for host in found.named}
+    ports = {name: port for name, port in ports.items() if name not in not_ours}
     others = {f"_{port}._tcp.{host}.": port for port in sorted(endpoints) for host in found.others if few or port == 25}
     # Also where we put records for a port that is not ours any more.
     guarded = frozenset([*(f"_25._tcp.{host}." for host in found.every), *(name for name, _ in pair.ledger.ours)])
-    return OwnerNames(ports, others, guarded - ports.keys() - others.keys(), found, endpoints)
+    return OwnerNames(ports, others, guarded - ports.keys() - others.keys(), found, endpoints, not_ours)
 
 
 def hosts_of(way: Way, chosen: Options, names: Sequence[str], more: Iterable[str] = ()) -> Hosts:
@@ -130,20 +145,17 @@ def hosts_of(way: Way, chosen: Options, names: Sequence[str], more: Iterable[str
     return Hosts(tuple(sorted(named)), others, unknown, lookup, tuple(notes))
 
 
-def served_by(way: Way, chosen: Options, lineages: Iterable[str], names: Sequence[str]) -> dict[int, tuple[str, bool]]:
-    """Port to protocol and whether TLS is implicit, of the endpoints whose configuration names files of one of ``lineages``."""
-    folders = [store.folder(way.home, chosen.store, name) for name in lineages]
-    return {
-        one.endpoint.port: (one.endpoint.protocol, one.endpoint.implicit)
-        for one in configured(way, chosen, names)
-        if one.pair and any(place.owns(one.pair.cert) for place in folders)
-    }
-
-
 def configured(way: Way, chosen: Options, names: Sequence[str]) -> list[Served]:
     """Every endpoint, those that cannot be asked from here too, and what its configuration names for clients of ``names``."""
-    found = discovery.find(chosen.server_root, chosen.postfix_root, chosen.postfix_services, way.run)
-    views = [server.look(probe.sni_for(names)) for server in found.servers]
+    return _looked(_found(way, chosen), probe.sni_for(names))
+
+
+def _found(way: Way, chosen: Options) -> tuple[IMailServer, ...]:
+    return discovery.find(chosen.server_root, chosen.postfix_root, chosen.postfix_services, way.run).servers
+
+
+def _looked(servers: Iterable[IMailServer], sni: Optional[str]) -> list[Served]:
+    views = [server.look(sni) for server in servers]
     return [one for view in views for one in (*view.served, *view.unasked)]
 
 

@@ -29,7 +29,7 @@ from certbot_dovecot.servers.contract import Pair
 
 #: The file, in Postfix's configuration directory.
 NAME = "certbot-dovecot-sni"
-#: Its type, as ``tls_server_sni_maps`` names it; and the type that it had before version 0.2.
+#: Its type, as ``tls_server_sni_maps`` names it; and the type that it had at first, which hosts may still have.
 TYPE, FORMER_TYPE = "regexp", "texthash"
 
 _HEAD = "# Written by certbot-dovecot: the certificates of further lineages, by name.  Edits are lost at the next install.\n"

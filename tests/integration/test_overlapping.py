@@ -6,7 +6,10 @@ import os
 
 import pytest
 
+from certbot_dovecot.servers import sni_map
 from tests.integration import view
+from tests.integration.test_names import SNI_MAP
+from tests.integration.test_postfix_forms import MASTER
 from tests.integration.test_renew import NEW_YEAR
 from tests.integration.test_undo import configuration, undo
 
@@ -80,3 +83,44 @@ def test_a_renewal_with_other_names_and_a_name_that_goes_back(mailhost):
     assert undo(mailhost, "exact").code == 0
     clients = {name: "wild" if whose == "exact" else whose for name, whose in clients.items()}
     assert wrong(mailhost, "deep", clients) == {}
+
+
+def text(path):
+    with open(path) as handle:
+        return handle.read()
+
+
+def former(mailhost):
+    """The host as an install wrote it before the table of names became one of regular expressions."""
+    table = sni_map.parse(text(SNI_MAP).encode())
+    lines = [f"{name.removeprefix('*')} {pair.key} {pair.cert}\n" for name, pair in table.named.items()]
+    mailhost.write(SNI_MAP, "".join(lines))
+    mailhost.write(MASTER, text(MASTER).replace(f"regexp:{SNI_MAP}", f"texthash:{SNI_MAP}"))
+    mailhost.run("postfix", "reload")
+
+
+def test_a_host_with_the_former_table_is_brought_to_the_new_one_by_a_renewal(mailhost):
+    names = ("deep", "wild", "exact")
+    for name in names:
+        install(mailhost, name)
+    former(mailhost)
+    clients = {name: whose for name, whose in CLIENTS.items() if whose != "other"}
+    # A wildcard of the former table covers names at every depth.
+    shallow = {name: whose for name, whose in clients.items() if not name.startswith("a.")}
+    assert wrong(mailhost, "deep", shallow) == {}
+    mailhost.certbot("renew", "--force-renewal", at=NEW_YEAR)
+    assert wrong(mailhost, "deep", clients) == {}
+    assert "texthash" not in text(MASTER)
+    assert not sni_map.is_former(text(SNI_MAP).encode())
+
+
+def test_undo_on_a_host_with_the_former_table(mailhost):
+    before, served = configuration(mailhost), view.leaves(mailhost)
+    install(mailhost, "deep")
+    install(mailhost, "exact")
+    former(mailhost)
+    assert undo(mailhost, "exact").code == 0
+    assert wrong(mailhost, "deep", {"mail.sub.example.net": None, "mail.example.net": None}, ports=(465, 587)) == {}
+    assert undo(mailhost, "deep").code == 0
+    assert configuration(mailhost) == before
+    assert view.leaves(mailhost) == served

@@ -54,7 +54,7 @@ def test_what_is_no_line_of_ours_is_left_out():
     assert sni_map.parse(b"a.test k c\n/^a\\.test/ /k /c\nif /x/\n/^a\\.test$/ /k\n\xff\n") == Table()
 
 
-FORMER = b"# Ours, as version 0.1 wrote it.\n.example.org /wild.key /wild.pem\na.example.org /own.key /own.pem\n"
+FORMER = b"# Ours, as it was written at first.\n.example.org /wild.key /wild.pem\na.example.org /own.key /own.pem\n"
 
 
 def test_a_table_of_the_former_format_is_read_and_written_again_in_the_new_one():
