@@ -74,7 +74,9 @@ def old_key(year: int, **options: Any) -> Callable[[Bench], None]:
 
 
 def no_installer(bench: Bench) -> None:
-    bench.replace(CONF, "installer = dovecot\n", "reuse_key = True\n")
+    """Certbot renews it with the same key, and calls the deploy hook only."""
+    text = re.sub(r"(?m)^(installer|reuse_key) .*\n", "", bench.text(CONF))
+    bench.write(CONF, text.replace("[renewalparams]\n", "[renewalparams]\nreuse_key = True\n"))
 
 
 def old_key_without_the_installer(bench: Bench) -> None:
@@ -151,7 +153,7 @@ def foreign_key(bench: Bench) -> None:
 
 def service(bench: Bench, *options: str) -> None:
     lines = "".join(f"  -o {option}\n" for option in options)
-    bench.host.append(MASTER, f"2465 inet n - y - - smtpd\n  -o smtpd_tls_wrappermode=yes\n{lines}")
+    bench.host.append(MASTER, f"2525 inet n - y - - smtpd\n  -o smtpd_tls_security_level=may\n{lines}")
     bench.host.run("postfix", "reload")
 
 
@@ -165,14 +167,14 @@ def name_live(bench: Bench, finding: dict[str, Any]) -> None:
 
 
 def _in_service(bench: Bench, cert: str, key: str) -> None:
-    head, _, tail = bench.text(MASTER).rpartition("2465 inet")
-    bench.write(MASTER, head + "2465 inet" + tail.replace(f"{STORE}/2026.pem", cert).replace(f"{STORE}/2026.key", key))
+    head, _, tail = bench.text(MASTER).rpartition("2525 inet")
+    bench.write(MASTER, head + "2525 inet" + tail.replace(f"{STORE}/2026.pem", cert).replace(f"{STORE}/2026.key", key))
 
 
 def without_both(bench: Bench, finding: dict[str, Any]) -> None:
     """Take out a certificate, and the key beside it."""
     path = finding["where"].partition(":")[0]
-    head, mark, tail = bench.text(path).rpartition("2465 inet") if path == MASTER else ("", "", bench.text(path))
+    head, mark, tail = bench.text(path).rpartition("2525 inet") if path == MASTER else ("", "", bench.text(path))
     bench.write(path, head + mark + re.sub(rf"(?m)^.*{STORE}.*\n", "", tail))
 
 

@@ -26,7 +26,7 @@ _PROGRAMS = {
     "doveadm": ("reload",),
     "postfix": ("reload",),
 }
-_FLAGS = ("--force-renewal", "--new-key", "--reuse-key", "--dns")
+_FLAGS = ("--force-renewal", "--new-key", "--reuse-key", "--dns", "-q")
 _RANKS = {"note": 0, "warning": 1, "error": 2, "unknown": 2, "critical": 3}
 
 
