@@ -256,8 +256,9 @@ def no_resolver(bench: Bench) -> None:
     bench.host.certbot("renew", "-q")
     bench.host.run("certbot-dovecot", "status", "--dns", check=False)
     state = json.loads(bench.text(f"{DNS_STORE}/state.json"))
-    state["options"]["resolver"] = "192.0.2.1"
+    state["options"]["resolver"] = ""
     bench.write(f"{DNS_STORE}/state.json", json.dumps(state))
+    bench.write("/etc/resolv.conf", "nameserver 192.0.2.1\n")
 
 
 def a_resolver(bench: Bench, finding: dict[str, Any]) -> None:
@@ -370,7 +371,7 @@ CASES = {
         )
     },
     "a resolver that is not believed": Case(
-        "dane.py:resolver:1", no_resolver, "is ever proven to be safe", robot=a_resolver, dns=True, args=("--dns",)
+        "dane.py:resolver:1", no_resolver, "is ever proven to be safe", robot=a_resolver, dns=True
     ),
     "a key that DANE keeps": Case(
         "certificates.py:_kept:2", due_and_published, "no next key is published", args=("--dns",), dns=True

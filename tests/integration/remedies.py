@@ -141,6 +141,7 @@ def play(bench: Bench, case: Case, finding: dict[str, Any]) -> None:
     if case.robot:
         case.robot(bench, finding)
     for program, *words in todo:
+        words = [NAME if word == "NAME" else word for word in words]
         if program == "certbot":
             # Without a subcommand, certbot asks how to prove the names.
             # A trial of reconfigure goes to the CA for tests that certbot knows, unless it is told which.
@@ -153,17 +154,26 @@ def play(bench: Bench, case: Case, finding: dict[str, Any]) -> None:
 
 
 def _read_on(bench: Bench, case: Case, finding: dict[str, Any]) -> None:
-    """Do what the command says that a remedy has an admin read; it may be that nothing is left to do."""
+    """Do what the command says that a remedy has an admin read."""
     asked = replace(case, args=("--dns",), pick=0, robot=None)
-    for one in asked.seen(bench):
-        if asked.is_it(one):
-            assert one["todo"] != finding["todo"], "it sends the admin round in a circle"
-            play(bench, asked, one)
+    same = [one for one in asked.seen(bench) if _about(one) == _about(finding) and (case.doctor or case.is_it(one))]
+    assert same, "it says nothing more"
+    assert same[0]["todo"] != finding["todo"], "it sends the admin round in a circle"
+    play(bench, asked, same[0])
 
 
-def worse(before: Sequence[dict[str, Any]], finding: dict[str, Any]) -> list[dict[str, Any]]:
-    """What is worse than a finding."""
-    return [one for one in before if _RANKS[one["severity"]] > _RANKS[finding["severity"]]]
+def _about(finding: dict[str, Any]) -> tuple[Optional[str], ...]:
+    return tuple(finding.get(name) for name in ("lineage", "check", "where"))
+
+
+def worse(
+    before: Sequence[dict[str, Any]], after: Sequence[dict[str, Any]], finding: dict[str, Any], case: Case
+) -> list[dict[str, Any]]:
+    """What is new, and worse than a finding; that nothing is installed is meant where it was undone."""
+    known = {one["what"] for one in before}
+    new = [one for one in after if one["what"] not in known]
+    new = [one for one in new if case.serves or not one["what"].startswith("no certificate is installed")]
+    return [one for one in new if _RANKS[one["severity"]] > _RANKS[finding["severity"]]]
 
 
 @contextlib.contextmanager
