@@ -93,6 +93,12 @@ def a_reload_forgotten(bench: Bench) -> None:
     bench.host.certbot("renew", "-q")
 
 
+def a_reload_forgotten_but_for_one_name(bench: Bench) -> None:
+    """The admin has a block for our name, with our files: who asks for it gets the right one all the time."""
+    bench.write(LOCAL, f"local_name {NAME} {{\n{view.tls(f'{STORE}/2026.pem', f'{STORE}/2026.key', '  ')}}}\n")
+    a_reload_forgotten(bench)
+
+
 def own_default(bench: Bench, **how: Any) -> None:
     """An own certificate in the place of ours, and the admin was told."""
     own = bench.pair(SECOND, **how)
@@ -142,13 +148,16 @@ def damage(bench: Bench) -> None:
 
 
 def published(*records: str, ttl: int = 3) -> Callable[[Bench], None]:
-    """Records at the ports of the lineage, ``KEY`` for that of its key; none at port 25, where it is not served."""
+    """Records at the ports of the lineage, ``KEY`` for that of its key; none at port 25, where it is not served.
+
+    In the lab's zone, port 465 has an alias, ``_dane``.
+    """
 
     def put(bench: Bench) -> None:
         key = view.spki(f"{DNS_STORE}/2026.pem")
         made = [record.replace("KEY", key) for record in records]
-        ports = {25: [], 465: made, 587: made, 993: made}
-        bench.names.replace("secure.test", {f"_{port}._tcp.mail": some for port, some in ports.items()}, ttl)
+        owners = {"_25._tcp.mail": [], **dict.fromkeys(("_dane", "_587._tcp.mail", "_993._tcp.mail"), made)}
+        bench.names.replace("secure.test", owners, ttl)
         bench.names.catch_up()
 
     return put
@@ -221,6 +230,9 @@ CASES = {
         "... serves no usable certificate: ...", lambda bench: bench.host.stop("dovecot"), robot=restart("dovecot")
     ),
     "a reload that was forgotten": Case("... serves another certificate, ...", a_reload_forgotten),
+    "a reload that was forgotten, but for one name": Case(
+        "... serves another certificate, ...", a_reload_forgotten_but_for_one_name, leaves=False
+    ),
     "a name of ours in a block of the admin's": Case(UNCOVERED, shadowed),
     "a copy of a deleted one": Case(
         "... serves a copy of ..., which certbot does not know any more and the configuration does not name",

@@ -16,6 +16,7 @@ from typing import Any, Callable, Optional
 from tests.integration import view
 from tests.integration.sound import CRON, HOOK, LOCAL, MAIN, cron_daemon, doctor, trust
 from tests.integration.test_install import INSTALL, NAME, STORE
+from tests.lab import namespace
 
 #: Words that may follow a program as a subcommand.
 _PROGRAMS = {
@@ -27,6 +28,9 @@ _PROGRAMS = {
     "postfix": ("reload",),
 }
 _FLAGS = ("--force-renewal", "--new-key", "--reuse-key", "--dns", "-q")
+#: What a host in order has, and where it is kept.
+_TREES = ("/etc/dovecot", "/etc/letsencrypt", "/etc/postfix", "/var/lib/letsencrypt")
+_KEPT = "/run/lab/order"
 _RANKS = {"note": 0, "warning": 1, "error": 2, "unknown": 2, "critical": 3}
 
 
@@ -178,9 +182,20 @@ def worse(
 
 @contextlib.contextmanager
 def in_order(host: Any, ca: Any) -> Any:
-    """A host of which nothing is to be said; cron runs."""
-    host.reset()
-    host.certbot(*INSTALL)
+    """A host of which nothing is to be said; cron runs.  Made once, and copied then: that takes a third of the time."""
+    if not os.path.isdir(_KEPT):
+        host.reset()
+        host.certbot(*INSTALL)
+        for path in _TREES:
+            os.makedirs(f"{_KEPT}{path}")
+            host.run("cp", "-a", f"{path}/.", f"{_KEPT}{path}")
+    host.reset(start=False)
+    for path in _TREES:
+        namespace.unmount(path)
+        namespace.empty(path)
+        host.run("cp", "-a", f"{_KEPT}{path}/.", path)
+    host.start("dovecot")
+    host.start("postfix")
     trust()
     host.write(CRON, "0 */12 * * * root certbot -q renew\n")
     try:
