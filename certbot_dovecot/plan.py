@@ -26,6 +26,9 @@ from certbot_dovecot.servers.probe import Answer
 from certbot_dovecot.state import Options, State
 from certbot_dovecot.store import Folder
 
+#: Of the names of a certificate, so many are asked for where an admin has it proven.
+_OTHERS = 100
+
 
 @dataclass(frozen=True)
 class Job:
@@ -294,12 +297,15 @@ def _decide(
     for server, made in planned:
         before: tuple[Answer, ...] = ()
         running = True
+        seconds = min(verify.FIRST_LOOK, job.options.probe_timeout)
         if prove and ask:
             running = server.running()
             endpoints = [served.endpoint for served in views[server.name].served]
-            seconds = min(verify.FIRST_LOOK, job.options.probe_timeout)
             before = probe.ask_all(endpoints, probe.sni_for(bundle.names), seconds) if running else ()
-        if made.edits or store_edits or (was and server.name in was.reload) or _stale(before, views[server.name], pair, bundle):
+        changed = bool(made.edits or store_edits or (was and server.name in was.reload))
+        for_others = job.prove and running and ask
+        stale = _stale(before, views[server.name], pair, bundle)
+        if changed or stale or (for_others and _stale_for_others(server, pair, bundle, seconds)):
             reload.add(server.name)
         targets.append(Target(server, views[server.name], made.edits, running, before))
     return Plan(
@@ -323,3 +329,20 @@ def _stale(answers: Sequence[Answer], view: View, pair: Pair, bundle: Bundle) ->
     """Whether an endpoint that should serve the leaf already serves something else: a reload that never happened."""
     ours = {served.endpoint for served in view.served if served.pair == pair}
     return any(answer.endpoint in ours and answer.digest not in ("", bundle.leaf) for answer in answers)
+
+
+def _stale_for_others(server: IMailServer, pair: Pair, bundle: Bundle, seconds: float) -> bool:
+    """The same of clients that ask for another name of the certificate than the first one, or for none.
+
+    A server may have a block of its own for one name, and what is right there tells nothing of the others.
+    """
+    first = probe.sni_for(bundle.names)
+    names = dict.fromkeys([None, *(probe.sni_for([one]) for one in bundle.names[:_OTHERS])])
+    questions = [
+        probe.Question(served.endpoint, name)
+        for name in names
+        if name != first
+        for served in server.look(name).served
+        if served.pair == pair
+    ]
+    return any(answer.digest not in ("", bundle.leaf) for answer in probe.ask_each(questions, seconds))

@@ -241,10 +241,13 @@ def missing_files(known: Facts) -> Iterator[Finding]:
 
 def _unreadable(known: Facts, path: str, why: str) -> Finding:
     owner = known.owner_of(path)
-    todo = "Put it back, or have the configuration name another pair"
+    named = [(server, pair) for server, view in known.views for pair in view.pairs if path in (pair.cert, pair.key)]
+    servers = ", ".join(dict.fromkeys(server for server, _ in named))
+    places = ", ".join(dict.fromkeys(place for server, pair in named for place in known.places(server, pair.cert)))
+    todo = "Put back the one that belongs there, or have the configuration name another pair"
+    todo += f" ({places})" if places else ""
     if any(held.name == owner and held.lineage is not None for held in known.held):
-        todo = f"certbot-dovecot deploy {owner} writes it again"
-    servers = ", ".join(dict.fromkeys(s for s, view in known.views for pair in view.pairs if path in (pair.cert, pair.key)))
+        todo = f"certbot-dovecot deploy {quote(owner)} writes it again"
     return Finding(
         "missing-files",
         Severity.WARNING,

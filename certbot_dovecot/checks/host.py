@@ -19,8 +19,8 @@ def timer(known: Facts) -> Iterator[Finding]:
     mine = [held for held in known.held if held.lineage is not None]
     for held in mine:
         if str(held.parameters.get("autorenew")).lower() == "false":
-            what = "certbot renew leaves this lineage out (autorenew = False)"
-            todo = "Set it to True, or run certbot renew --cert-name for it by other means"
+            what = "certbot renew leaves this lineage out (autorenew = False), even if --cert-name names it"
+            todo = "Set it to True"
             yield Finding("timer", Severity.WARNING, what, held.line("autorenew"), todo, held.name)
     if mine and not known.schedule.error:
         yield from _scheduled(known)
@@ -75,7 +75,7 @@ def renew_updates(known: Facts) -> Iterator[Finding]:
             what = "certbot renew calls the installer only when the certificate is renewed (--disable-renew-updates): "
             what += "what fails then is not tried again before the next renewal"
             what += ", and nobody looks after its TLSA records in between" if tended else ""
-            todo = f"Take disable-renew-updates out; or run certbot-dovecot deploy {quote(held.name)} every day"
+            todo = "Take disable-renew-updates out"
             yield Finding("renew-updates", Severity.WARNING if tended else Severity.NOTE, what, one.where, todo, held.name)
 
 

@@ -8,15 +8,25 @@ import re
 from typing import Any, Callable
 
 from tests.integration import view
-from tests.integration.catalogue_status import SECOND, SNAKEOIL, delete, ends_soon, own_default, roll_back_and_be_told
+from tests.integration.catalogue_status import (
+    CLI_INI,
+    DNS_STORE,
+    SECOND,
+    SNAKEOIL,
+    delete,
+    due_and_published,
+    due_without_the_installer,
+    ends_soon,
+    key_of_last_year,
+    own_default,
+    published,
+    roll_back_and_be_told,
+)  # fmt: skip
 from tests.integration.remedies import Bench, Case, restart, without_block, without_line
 from tests.integration.sound import CONF, CRON, HOOK, LOCAL, MAIN, MASTER
 from tests.integration.test_install import NAME, STORE
 from tests.lab import names as name_servers
 from tests.lab.ca import DAY
-
-CLI_INI = "/etc/letsencrypt/cli.ini"
-DNS_STORE = "/etc/letsencrypt/dovecot/mail.secure.test"
 
 #: Places whose remedy is not played, with the reason.
 UNPLAYED = {
@@ -27,6 +37,9 @@ UNPLAYED = {
     "certificates.py:_kept:4": "needs a commercial CA; test_commercial.py plays the request and the answer",
     "host.py:_scheduled:1": "the lab has no systemd",
     "host.py:_scheduled:2": "likewise",
+    "host.py:_scheduled:3": "the lab has no cron; test_docs.py has the finding, and test_doctor.py the daemon",
+    "certificates.py:_kept:7": "test_shared.py plays it: what doctor --dns says is what status says, and is done",
+    "dane.py:addresses:1": "it needs a second host; test_several_hosts.py plays it",
     "dane.py:resolver:2": "the zone's DS record is at a registrar",
 }
 
@@ -60,25 +73,38 @@ def old_key(year: int, **options: Any) -> Callable[[Bench], None]:
     return put
 
 
+def no_installer(bench: Bench) -> None:
+    """Certbot renews it with the same key, and calls the deploy hook only."""
+    text = re.sub(r"(?m)^(installer|reuse_key) .*\n", "", bench.text(CONF))
+    bench.write(CONF, text.replace("[renewalparams]\n", "[renewalparams]\nreuse_key = True\n"))
+
+
 def old_key_without_the_installer(bench: Bench) -> None:
-    old_key(2025)(bench)
-    bench.replace(CONF, "installer = dovecot\n", "")
-    bench.host.certbot("install", "--installer", "dovecot", "--cert-name", NAME)
+    """Where nothing is published, by the admin's word."""
+    key_of_last_year(bench, STORE)
+    bench.options(dane="off")
+    no_installer(bench)
 
 
 def no_hook(bench: Bench) -> None:
-    bench.replace(CONF, "installer = dovecot\n", "")
+    no_installer(bench)
+    os.unlink(HOOK)
 
 
 def broken_hook(bench: Bench) -> None:
-    no_hook(bench)
-    bench.host.certbot("install", "--installer", "dovecot", "--cert-name", NAME)
+    no_installer(bench)
     os.chmod(HOOK, 0o644)
 
 
 def hooks_off(bench: Bench) -> None:
-    no_hook(bench)
+    no_installer(bench)
     bench.host.append(CLI_INI, "no-directory-hooks = true\n")
+
+
+def hook_away(bench: Bench, finding: dict[str, Any]) -> None:
+    assert f"remove {HOOK}, if it is there, and certbot install" in finding["todo"]
+    if os.path.exists(HOOK):
+        os.unlink(HOOK)
 
 
 def chain(change: Callable[[list[bytes]], list[bytes]]) -> Callable[[Bench], None]:
@@ -127,7 +153,7 @@ def foreign_key(bench: Bench) -> None:
 
 def service(bench: Bench, *options: str) -> None:
     lines = "".join(f"  -o {option}\n" for option in options)
-    bench.host.append(MASTER, f"2465 inet n - y - - smtpd\n  -o smtpd_tls_wrappermode=yes\n{lines}")
+    bench.host.append(MASTER, f"2525 inet n - y - - smtpd\n  -o smtpd_tls_security_level=may\n{lines}")
     bench.host.run("postfix", "reload")
 
 
@@ -141,14 +167,14 @@ def name_live(bench: Bench, finding: dict[str, Any]) -> None:
 
 
 def _in_service(bench: Bench, cert: str, key: str) -> None:
-    head, _, tail = bench.text(MASTER).rpartition("2465 inet")
-    bench.write(MASTER, head + "2465 inet" + tail.replace(f"{STORE}/2026.pem", cert).replace(f"{STORE}/2026.key", key))
+    head, _, tail = bench.text(MASTER).rpartition("2525 inet")
+    bench.write(MASTER, head + "2525 inet" + tail.replace(f"{STORE}/2026.pem", cert).replace(f"{STORE}/2026.key", key))
 
 
 def without_both(bench: Bench, finding: dict[str, Any]) -> None:
     """Take out a certificate, and the key beside it."""
     path = finding["where"].partition(":")[0]
-    head, mark, tail = bench.text(path).rpartition("2465 inet") if path == MASTER else ("", "", bench.text(path))
+    head, mark, tail = bench.text(path).rpartition("2525 inet") if path == MASTER else ("", "", bench.text(path))
     bench.write(path, head + mark + re.sub(rf"(?m)^.*{STORE}.*\n", "", tail))
 
 
@@ -207,28 +233,10 @@ def cron_again(bench: Bench, finding: dict[str, Any]) -> None:
     bench.write(CRON, "0 */12 * * * root certbot renew -q\n")
 
 
-def published(*records: str, ttl: int = 3) -> Callable[[Bench], None]:
-    """Records at the ports of the lineage, ``KEY`` for that of its key."""
-
-    def put(bench: Bench) -> None:
-        key = view.spki(f"{DNS_STORE}/2026.pem")
-        made = [record.replace("KEY", key) for record in records]
-        bench.names.replace("secure.test", {f"_{port}._tcp.mail": made for port in (587, 993)}, ttl)
-        bench.names.catch_up()
-
-    return put
-
-
 def publish_what_tlsa_prints(bench: Bench, _finding: dict[str, Any]) -> None:
     printed = bench.host.run("certbot-dovecot", "tlsa", "mail.secure.test").stdout
     record = re.findall(r"_993\._tcp\S+ \d+ IN TLSA (3 1 1 \w+)", printed)[0]
     published(record)(bench)
-
-
-def key_of_last_year(bench: Bench) -> None:
-    published("3 1 1 KEY")(bench)
-    state = json.loads(bench.text(f"{DNS_STORE}/state.json"))
-    bench.write(f"{DNS_STORE}/state.json", json.dumps({**state, "years": dict.fromkeys(state["years"], 2025)}))
 
 
 def reuse(value: str, installer: bool = True) -> Callable[[Bench], None]:
@@ -248,8 +256,9 @@ def no_resolver(bench: Bench) -> None:
     bench.host.certbot("renew", "-q")
     bench.host.run("certbot-dovecot", "status", "--dns", check=False)
     state = json.loads(bench.text(f"{DNS_STORE}/state.json"))
-    state["options"]["resolver"] = "192.0.2.1"
+    state["options"]["resolver"] = ""
     bench.write(f"{DNS_STORE}/state.json", json.dumps(state))
+    bench.write("/etc/resolv.conf", "nameserver 192.0.2.1\n")
 
 
 def a_resolver(bench: Bench, finding: dict[str, Any]) -> None:
@@ -260,6 +269,7 @@ def a_resolver(bench: Bench, finding: dict[str, Any]) -> None:
 TWO = f"smtpd_tls_cert_file = {STORE}/2026.pem\nsmtpd_tls_key_file = {STORE}/2026.key\n"
 OPTIONS = (f"smtpd_tls_cert_file={STORE}/2026.pem", f"smtpd_tls_key_file={STORE}/2026.key")
 SHADOW = f"smtpd_tls_chain_files = {SNAKEOIL}.key, {SNAKEOIL}.pem\n"
+NO_HOOK = "host.py:deploy_hook:1"
 LEFT, SHADOWED = "postfix.py:_left:1", "postfix.py:_shadowed:1"
 
 CASES = {
@@ -283,10 +293,13 @@ CASES = {
         "certificates.py:key_age:1", old_key(2024, key_rotation="never"), "never changes by itself", leaves=False
     ),
     "a key without the installer": Case(
-        "certificates.py:_kept:5", old_key_without_the_installer, "certbot renews it without the installer", leaves=False
+        "certificates.py:_kept:8", old_key_without_the_installer, "certbot renews it without the installer", leaves=False
+    ),
+    "a key without the installer, by the DNS": Case(
+        "certificates.py:_kept:6", due_without_the_installer(), "certbot renews it without the installer", dns=True
     ),
     "a key that renewals kept": Case(
-        "certificates.py:_kept:6", old_key(2025), "the renewals of this year kept it", leaves=False
+        "certificates.py:_kept:5", old_key(2025), "the renewals of this year kept it", leaves=False
     ),
     "overdue": Case("certificates.py:overdue:1", ends_soon, "was not renewed", leaves=False),
     "a name with another certificate": Case(
@@ -358,10 +371,10 @@ CASES = {
         )
     },
     "a resolver that is not believed": Case(
-        "dane.py:resolver:1", no_resolver, "is ever proven to be safe", robot=a_resolver, dns=True, args=("--dns",)
+        "dane.py:resolver:1", no_resolver, "is ever proven to be safe", robot=a_resolver, dns=True
     ),
     "a key that DANE keeps": Case(
-        "certificates.py:_kept:2", key_of_last_year, "no next key is published", args=("--dns",), dns=True
+        "certificates.py:_kept:2", due_and_published, "no next key is published", args=("--dns",), dns=True
     ),
     "keys that renewals ask for": Case(
         "dane.py:reuse_key:1", reuse("reuse_key = False\n"), "every renewal asks for a new key", args=("--dns",), dns=True
@@ -384,11 +397,15 @@ CASES = {
         "host.py:timer:1", add(CONF, "autorenew = False\n"), "leaves this lineage out", robot=without_line
     ),
     "nothing renews": Case("host.py:_scheduled:4", cron_stops, "no line of cron was found", robot=cron_again),
-    "no hook": Case("host.py:deploy_hook:1", no_hook, "the deploy hook is missing", leaves=False),
-    "no hook, written": Case("host.py:deploy_hook:1", no_hook, "the deploy hook is missing", pick=1, leaves=False),
-    "a broken hook": Case("host.py:deploy_hook:1", broken_hook, "the deploy hook is", pick=1, leaves=False),
-    "hooks are off": Case(
-        "host.py:deploy_hook:1", hooks_off, "switched off", pick=1, robot=without_line, leaves=False
+    "no hook": Case(NO_HOOK, no_hook, "does not name the installer", leaves=False),
+    "no hook, written": Case(NO_HOOK, no_hook, "does not name the installer", pick=1, robot=hook_away, leaves=False),
+    "a broken hook": Case(NO_HOOK, broken_hook, "does not name the installer", pick=1, robot=hook_away, leaves=False),
+    "hooks are off": Case(NO_HOOK, hooks_off, "does not name the installer", pick=1, robot=without_line, leaves=False),
+    "updates are off": Case(
+        "host.py:renew_updates:1",
+        add(CLI_INI, "disable-renew-updates = true\n"),
+        "calls the installer only when",
+        robot=without_line,
     ),
     "a key that others read": Case("host.py:permissions:1", mode(f"{STORE}/2026.key", 0o640), "others may read this"),
     "a folder that others write": Case("host.py:permissions:1", mode(STORE, 0o777), "others may put files there"),
@@ -412,4 +429,3 @@ CASES = {
     ),
     "twice in main.cf": Case("postfix.py:double_setting:1", twice, "is set here and in line", robot=once),
 }
-UNPLAYED["host.py:_scheduled:3"] = "the lab has no cron; test_docs.py has the finding, and test_doctor.py the daemon"

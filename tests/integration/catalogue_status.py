@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
-from typing import Any
+import re
+from typing import Any, Callable
 
 from tests.integration import view
-from tests.integration.remedies import Bench, Case, restart, without_block
+from tests.integration.remedies import Bench, Case, restart, without_block, without_line
 from tests.integration.sound import CONF, LOCAL
 from tests.integration.test_install import NAME, STORE
 from tests.lab.ca import DAY, self_signed
@@ -14,6 +16,9 @@ from tests.lab.ca import DAY, self_signed
 SSL = "/etc/dovecot/conf.d/10-ssl.conf"
 SNAKEOIL = "/etc/dovecot/private/dovecot"
 SECOND = "second.example.test"
+SECURE = "mail.secure.test"
+DNS_STORE = f"/etc/letsencrypt/dovecot/{SECURE}"
+CLI_INI = "/etc/letsencrypt/cli.ini"
 ARCHIVE = f"/etc/letsencrypt/archive/{NAME}"
 
 #: Findings whose remedy is not played, with the reason.
@@ -23,6 +28,19 @@ UNPLAYED = {
     "a change of the key would be held up: ...": "likewise",
     "the DNS lacks a record: ...": "test_dane.py publishes what certbot-dovecot tlsa shows, and looks again",
     "... serves a key that not every set of its TLSA records matches": "as where no set matches, which is played",
+    "the key has changed, and the TLSA records of ... match only a former one": (
+        "test_shared.py plays it on a host with a web server"
+    ),
+    "every renewal takes a new key, for certbot does it without the installer, and without reuse_key": (
+        "test_shared.py plays it with a web server, and test_reach.py without"
+    ),
+    "its renewals do not reach the servers: ..., and its renewal conf does not name the installer": (
+        "test_reach.py plays every way, and test_shared.py that of a web server's lineage; doctor says the same, see there"
+    ),
+    "... serves the key 3 1 1 ..., which ...": "it needs a second host; test_several_hosts.py plays it",
+    "... could not be asked, so it is not known whether a TLSA record matches its key: ...": (
+        "it needs a second host; test_several_hosts.py plays it"
+    ),
 }
 
 
@@ -32,7 +50,8 @@ def delete(bench: Bench) -> None:
 
 
 def roll_back(bench: Bench) -> None:
-    bench.host.certbot("rollback", "--installer", "dovecot")
+    """All of it: an earlier case may have installed again."""
+    bench.host.certbot("rollback", "--installer", "dovecot", "--checkpoints", "9")
 
 
 def roll_back_and_be_told(bench: Bench) -> None:
@@ -72,6 +91,12 @@ def a_reload_forgotten(bench: Bench) -> None:
     bench.write(SSL, text)
     # Somebody who ran it before does not have it proven.
     bench.host.certbot("renew", "-q")
+
+
+def a_reload_forgotten_but_for_one_name(bench: Bench) -> None:
+    """The admin has a block for our name, with our files: who asks for it gets the right one all the time."""
+    bench.write(LOCAL, f"local_name {NAME} {{\n{view.tls(f'{STORE}/2026.pem', f'{STORE}/2026.key', '  ')}}}\n")
+    a_reload_forgotten(bench)
 
 
 def own_default(bench: Bench, **how: Any) -> None:
@@ -122,10 +147,61 @@ def damage(bench: Bench) -> None:
     bench.write(f"{STORE}/state.json", "{")
 
 
+def published(*records: str, ttl: int = 3) -> Callable[[Bench], None]:
+    """Records at the ports of the lineage, ``KEY`` for that of its key; none at port 25, where it is not served.
+
+    In the lab's zone, port 465 has an alias, ``_dane``.
+    """
+
+    def put(bench: Bench) -> None:
+        key = view.spki(f"{DNS_STORE}/2026.pem")
+        made = [record.replace("KEY", key) for record in records]
+        owners = {"_25._tcp.mail": [], **dict.fromkeys(("_dane", "_587._tcp.mail", "_993._tcp.mail"), made)}
+        bench.names.replace("secure.test", owners, ttl)
+        bench.names.catch_up()
+
+    return put
+
+
+def key_of_last_year(bench: Bench, store: str = DNS_STORE) -> None:
+    """By our record."""
+    state = json.loads(bench.text(f"{store}/state.json"))
+    bench.write(f"{store}/state.json", json.dumps({**state, "years": dict.fromkeys(state["years"], 2025), "settled": []}))
+
+
+def due_and_published(bench: Bench) -> None:
+    published("3 1 1 KEY")(bench)
+    key_of_last_year(bench)
+
+
+def due_without_the_installer(*records: str) -> Callable[[Bench], None]:
+    """Certbot renews it with the same key, and calls the deploy hook only."""
+
+    def put(bench: Bench) -> None:
+        published(*records)(bench)
+        key_of_last_year(bench)
+        conf = f"/etc/letsencrypt/renewal/{SECURE}.conf"
+        text = re.sub(r"(?m)^(installer|reuse_key) .*\n", "", bench.text(conf))
+        bench.write(conf, text.replace("[renewalparams]\n", "[renewalparams]\nreuse_key = True\n"))
+
+    return put
+
+
+def updates_off(bench: Bench) -> None:
+    """On a host that publishes its records itself."""
+    bench.options(publish_command="/bin/true")
+    bench.host.append(CLI_INI, "disable-renew-updates = true\n")
+
+
+def take_it_out(bench: Bench, finding: dict[str, Any]) -> None:
+    without_line(bench, {**finding, "where": finding["what"]})
+
+
 LOST = "certbot does not know it any more, and nobody renews what the servers serve"
 FOREIGN = "... serves a certificate ... that expires on ... UTC, in ..."
 EXPIRED = "... serves a certificate ... that expired on ... UTC"
 SELF_SIGNED = "... serves a self-signed certificate ..., on a server that is to serve ..."
+DUE = "a new key is due, for the present one is of ..., and certbot renews it without the installer"
 UNCOVERED = "... serves a certificate ..., which is not for that name"
 
 CASES = {
@@ -154,6 +230,9 @@ CASES = {
         "... serves no usable certificate: ...", lambda bench: bench.host.stop("dovecot"), robot=restart("dovecot")
     ),
     "a reload that was forgotten": Case("... serves another certificate, ...", a_reload_forgotten),
+    "a reload that was forgotten, but for one name": Case(
+        "... serves another certificate, ...", a_reload_forgotten_but_for_one_name, leaves=False
+    ),
     "a name of ours in a block of the admin's": Case(UNCOVERED, shadowed),
     "a copy of a deleted one": Case(
         "... serves a copy of ..., which certbot does not know any more and the configuration does not name",
@@ -172,17 +251,17 @@ CASES = {
         args=("--dns",),
         dns=True,
     ),
+    "updates are off": Case(
+        "nobody looks after its TLSA records between renewals: ... says disable-renew-updates",
+        updates_off,
+        robot=take_it_out,
+        leaves=False,
+    ),
+    "due, without the installer": Case(DUE, due_without_the_installer(), dns=True),
+    "due, without the installer, and published": Case(
+        DUE, due_without_the_installer("3 1 1 KEY"), args=("--dns",), dns=True
+    ),
     "due, and no next key": Case(
-        "the change of the key is due, and waits: ...", lambda bench: due_and_published(bench), args=("--dns",), dns=True
+        "the change of the key is due, and waits: ...", due_and_published, args=("--dns",), dns=True
     ),
 }
-
-
-def due_and_published(bench: Bench) -> None:
-    """A record of the key is in the DNS, and the key is of last year."""
-    store = "/etc/letsencrypt/dovecot/mail.secure.test"
-    key = view.spki(f"{store}/2026.pem")
-    bench.names.replace("secure.test", {f"_{port}._tcp.mail": [f"3 1 1 {key}"] for port in (465, 587, 993)}, 3)
-    bench.names.catch_up()
-    bench.replace(f"{store}/state.json", f'"{key}": 2026', f'"{key}": 2025')
-

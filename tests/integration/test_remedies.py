@@ -8,7 +8,7 @@ import pytest
 
 from tests.integration import catalogue_doctor, catalogue_status, view
 from tests.integration.remedies import Bench, in_order, play, worse
-from tests.integration.sound import trust
+from tests.integration.sound import restored, trust
 from tests.integration.test_install import NAME
 from tests.lab import names as name_servers
 
@@ -55,7 +55,7 @@ def played(bench, case, ports):
     play(bench, case, mine[0])
     after = case.seen(bench)
     assert not [one for one in after if case.is_it(one)], after
-    assert not worse(after, mine[0]), after
+    assert not worse(before, after, mine[0], case), after
     served = {port: view.leaf_at(bench.host, port) for port in ports}
     assert "" not in served.values(), served
     if case.serves and not case.dns:
@@ -76,7 +76,7 @@ def test_a_remedy(benches, name):
 
 @pytest.mark.parametrize("name", sorted(name for name, case in CASES.items() if case.dns))
 def test_a_remedy_in_the_dns(mailhost, ca, name):
-    with name_servers.run() as servers:
+    with name_servers.run() as servers, restored("/etc/resolv.conf"):
         mailhost.certbot(
             "--installer", "dovecot", "-a", "standalone", "-d", "mail.secure.test", "--dovecot-resolver", name_servers.CACHE
         )

@@ -99,6 +99,8 @@ def test_d18_the_old_record_stays_until_every_address_has_the_new_key(mailhost, 
         servers.catch_up()
         shown = mailhost.run("certbot-dovecot", "status", "--dns", at="2027-01-03 15:00:00", check=False)
         assert seconds.THERE not in shown.stdout
+        said = mailhost.run("certbot-dovecot", "doctor", "--dns", at="2027-01-03 15:00:00", check=False).stdout
+        assert seconds.THERE not in said
         # It cannot be asked: that is not "all is well", and the record stays.
         other.down()
         shown = mailhost.run("certbot-dovecot", "status", "--dns", at="2027-01-03 16:00:00", check=False, seconds=120)
@@ -114,6 +116,8 @@ def test_d18_the_old_record_stays_until_every_address_has_the_new_key(mailhost, 
         renew(mailhost, servers, "2027-01-05 12:00:00")
         assert first not in stands(servers, 993)
         assert accepted(servers, seconds.THERE, 993)
+        shown = mailhost.run("certbot-dovecot", "status", "--dns", at="2027-01-05 13:00:00", check=False)
+        assert "could not be asked" not in shown.stdout
 
 
 @pytest.mark.parametrize("servers", [MAIL_HOST], indirect=True)
