@@ -67,7 +67,8 @@ def addresses(facts: Facts) -> Iterator[Finding]:
             else:
                 what = f"{one.where} serves the key 3 1 1 {one.key.sha256}, which its TLSA records do not match: senders that "
                 what += "use DANE do not deliver there"
-                todo = f"Bring the certificate that this host serves to {one.address}, or publish that record beside the others"
+                todo = f"Publish 3 1 1 {one.key.sha256} beside the others; if {one.address} is another host, bringing it the "
+                todo += "certificate that this host serves is the better way"
             yield Finding("addresses", Severity.WARNING, what, _when(held), todo, held.name)
 
 

@@ -155,8 +155,8 @@ def set_options(data: bytes, entries: Iterable[Entry], values: Mapping[int, Mapp
         if entry.wrong:
             raise ConfProblem(entry.wrong, where=f"{path}:{entry.line}", left="Nothing was changed", todo="Mend it first")
         for name, value in wanted.items():
-            # Tables may have a parameter in their names, a path has none.
-            if re.search(r"[\s\x00-\x1f\x7f]", value) or (value.startswith("/") and re.search("[${}]", value)):
+            # A table may be an inline one, and have a parameter in its name; a path has none of these.
+            if re.search(r"[\x00-\x1f\x7f]", value) or (value.startswith("/") and re.search(r"[\s${}]", value)):
                 raise ConfProblem(
                     f"{name} cannot have the value {value}: a blank, a dollar, a brace or a control character has a "
                     "meaning there",

@@ -244,6 +244,6 @@ def test_an_interrupted_undo_does_not_start_what_was_down(mailhost):
 
     told = []
     with pytest.raises(KeyboardInterrupt):
-        deed.undo(watch.Way("/etc/letsencrypt", jobs.now, run, NoCheckpoint(), watch.ask_dns), NAME, now=True)
+        deed.undo(watch.Way("/etc/letsencrypt", jobs.now, run, NoCheckpoint(), watch.ask_dns, watch.look_up), NAME, now=True)
     assert looks(mailhost) == before
     assert not mailhost.processes("postfix")

@@ -127,7 +127,7 @@ def _one_year(world: World) -> None:
     world.until(day("2030-12-24"))
     begin(world)
     world.until(day("2030-12-27"))
-    timer(world, "2031-01-06", every=48, expect=0)
+    timer(world, "2031-01-12", every=48, expect=0)
 
 
 def _forgets(world: World) -> None:
