@@ -24,7 +24,7 @@ test: lab $(TOX)
 
 test-all: lab $(TOX)
 	$(TOX) run
-	$(TOX) run -e sid,certbot21,certbot211,certbot33
+	$(TOX) run -e remedies,sid,certbot21,certbot211,certbot33
 
 bench: lab $(TOX)
 	@$(TOX) run -q -e bench
