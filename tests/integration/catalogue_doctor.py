@@ -12,6 +12,7 @@ from tests.integration.catalogue_status import (
     CLI_INI,
     DNS_STORE,
     SECOND,
+    SECURE,
     SNAKEOIL,
     delete,
     due_and_published,
@@ -253,7 +254,7 @@ def reuse(value: str, installer: bool = True) -> Callable[[Bench], None]:
 
 def no_resolver(bench: Bench) -> None:
     published("3 1 1 KEY")(bench)
-    bench.host.run("certbot-dovecot", "standby", "mail.secure.test")
+    bench.host.run("certbot-dovecot", "standby", SECURE)
     state = json.loads(bench.text(f"{DNS_STORE}/state.json"))
     state["options"]["resolver"] = ""
     bench.write(f"{DNS_STORE}/state.json", json.dumps(state))
