@@ -22,7 +22,7 @@ from tests.integration.catalogue_status import (
     own_default,
     published,
     roll_back_and_be_told,
-)  # fmt: skip
+)
 from tests.integration.remedies import Bench, Case, restart, without_block, without_line
 from tests.integration.sound import CONF, CRON, HOOK, LOCAL, MAIN, MASTER
 from tests.integration.test_install import NAME, STORE
