@@ -180,22 +180,36 @@ def worse(
     return [one for one in new if _RANKS[one["severity"]] > _RANKS[finding["severity"]]]
 
 
+def fresh(host: Any, what: str) -> bool:
+    """Make it the host that was kept, which is quicker than to install again; or else a new one.
+
+    :returns: whether it was kept.
+    """
+    kept = os.path.isdir(f"{_KEPT}/{what}")
+    host.reset(start=not kept)
+    if kept:
+        for path in _TREES:
+            namespace.unmount(path)
+            namespace.empty(path)
+            host.run("cp", "-a", f"{_KEPT}/{what}{path}/.", path)
+        host.start("dovecot")
+        host.start("postfix")
+    return kept
+
+
+def keep(host: Any, what: str) -> None:
+    """Keep what the host has, for the next one that needs the same."""
+    for path in _TREES:
+        os.makedirs(f"{_KEPT}/{what}{path}")
+        host.run("cp", "-a", f"{path}/.", f"{_KEPT}/{what}{path}")
+
+
 @contextlib.contextmanager
 def in_order(host: Any, ca: Any) -> Any:
-    """A host of which nothing is to be said; cron runs.  Made once, and copied then: that takes a third of the time."""
-    if not os.path.isdir(_KEPT):
-        host.reset()
+    """A host of which nothing is to be said; cron runs."""
+    if not fresh(host, NAME):
         host.certbot(*INSTALL)
-        for path in _TREES:
-            os.makedirs(f"{_KEPT}{path}")
-            host.run("cp", "-a", f"{path}/.", f"{_KEPT}{path}")
-    host.reset(start=False)
-    for path in _TREES:
-        namespace.unmount(path)
-        namespace.empty(path)
-        host.run("cp", "-a", f"{_KEPT}{path}/.", path)
-    host.start("dovecot")
-    host.start("postfix")
+        keep(host, NAME)
     trust()
     host.write(CRON, "0 */12 * * * root certbot -q renew\n")
     try:

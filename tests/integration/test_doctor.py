@@ -127,8 +127,10 @@ def test_it_works_while_certbots_locks_are_held(host):
 @pytest.mark.parametrize("setting", SHADOWS)
 def test_main_cf_wins_and_the_remedy_mends_it(host, setting):
     with restored(MASTER), put(host, MAIN, f"{setting}\n"):
-        found = findings(host)
-        assert {one["check"] for one in found} == {"shadow"}
+        every = findings(host)
+        found = [one for one in every if one["check"] == "shadow"]
+        # A self-signed certificate in the place of ours is told as such, too.
+        assert {one["check"] for one in every} <= {"shadow", "nobody-renews"}
         # Both services, 465 and 587.
         assert len(found) == 2
         line = view.read(MAIN).decode().splitlines().index(setting.splitlines()[0]) + 1

@@ -7,7 +7,8 @@ import contextlib
 import pytest
 
 from tests.integration import catalogue_doctor, catalogue_status, view
-from tests.integration.remedies import Bench, in_order, play, worse
+from tests.integration.catalogue_status import SECURE
+from tests.integration.remedies import Bench, fresh, in_order, keep, play, worse
 from tests.integration.sound import restored, trust
 from tests.integration.test_install import NAME
 from tests.lab import names as name_servers
@@ -75,11 +76,12 @@ def test_a_remedy(benches, name):
 
 
 @pytest.mark.parametrize("name", sorted(name for name, case in CASES.items() if case.dns))
-def test_a_remedy_in_the_dns(mailhost, ca, name):
+def test_a_remedy_in_the_dns(lab, name):
+    host = lab.host
+    kept = fresh(host, SECURE)
     with name_servers.run() as servers, restored("/etc/resolv.conf"):
-        mailhost.certbot(
-            "--installer", "dovecot", "-a", "standalone", "-d", "mail.secure.test", "--dovecot-resolver", name_servers.CACHE
-        )
+        if not kept:
+            host.certbot("--installer", "dovecot", "-a", "standalone", "-d", SECURE, "--dovecot-resolver", name_servers.CACHE)
+            keep(host, SECURE)
         trust()
-        bench = Bench(mailhost, ca, servers)
-        played(bench, CASES[name], view.tls_ports())
+        played(Bench(host, lab.ca, servers), CASES[name], view.tls_ports())
