@@ -37,7 +37,7 @@ from certbot_dovecot.files import Edit, Signature
 from certbot_dovecot.former import Former
 from certbot_dovecot.plan import Job, Plan, Target
 from certbot_dovecot.problems import Changed, DeployProblem, Problem, ServerProblem, StateProblem
-from certbot_dovecot.servers.contract import Endpoint, IMailServer, Served, View
+from certbot_dovecot.servers.contract import Endpoint, IMailServer, View
 from certbot_dovecot.servers.probe import Answer
 from certbot_dovecot.state import State
 from certbot_dovecot.transaction import Checkpoint, Transaction
@@ -307,13 +307,9 @@ class Deployment:
         views = [self._views[target.server.name] for target in decided.targets]
         served = [one for view in views for one in (*view.served, *view.unasked)]
         names, ports, following = decided.bundle.names, seen.ports(served, keys), decided.job.following
-        hosts = seen.hosts(names, seen.own_names(target.server for target in decided.targets))
-
-        def look(host: str) -> list[Served]:
-            views = [target.server.look(host) for target in decided.targets]
-            return [one for view in views for one in (*view.served, *view.unasked)]
-
-        not_ours = seen.elsewhere(hosts, served, look, decided.place.owns)
+        servers = [target.server for target in decided.targets]
+        hosts = seen.hosts(names, seen.own_names(servers))
+        not_ours = seen.elsewhere(hosts, served, lambda host: seen.look(servers, host), decided.place.owns)
         records = tuple(record for record in tlsa.records(hosts, ports, following) if record.owner not in not_ours)
         store.file_tlsa(decided.place, decided.job.lineage, records, names, tlsa.patterns(names, ports, following))
         return records

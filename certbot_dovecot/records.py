@@ -13,7 +13,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
-from typing import Optional
 
 from certbot_dovecot import bundle as bundles
 from certbot_dovecot import commands, files, jobs, lineages, pairs, seen, store
@@ -49,7 +48,7 @@ def make(config_dir: str, name: str, chosen: Options) -> Made:
     configured, answers = ask(chosen, names)
     ports, servers = served(configured, answers, known), _servers(chosen, commands.run)
     hosts = seen.hosts(names, seen.own_names(servers))
-    not_ours = seen.elsewhere(hosts, configured, lambda host: _look(servers, host), place.owns)
+    not_ours = seen.elsewhere(hosts, configured, lambda host: seen.look(servers, host), place.owns)
     found = tuple(record for record in tlsa.records(hosts, ports, following) if record.owner not in not_ours)
     made = Made(found, names, tlsa.patterns(names, ports, following))
     with files.locked(f"{jobs.home(config_dir)}.lock"):
@@ -65,12 +64,7 @@ def ask(chosen: Options, names: Sequence[str], run: Runner = commands.run) -> tu
     sni = probe.sni_for(names)
     servers = _servers(chosen, run)
     asked = [one.endpoint for server in servers for one in server.look(sni).served]
-    return _look(servers, sni), probe.ask_all(asked, sni, chosen.probe_timeout)
-
-
-def _look(servers: Iterable[IMailServer], sni: Optional[str]) -> tuple[Served, ...]:
-    views = [server.look(sni) for server in servers]
-    return tuple(one for view in views for one in (*view.served, *view.unasked))
+    return seen.look(servers, sni), probe.ask_all(asked, sni, chosen.probe_timeout)
 
 
 def _servers(chosen: Options, run: Runner) -> tuple[IMailServer, ...]:

@@ -1,6 +1,6 @@
 """From what endpoints were seen to serve to the ports that may have TLSA records (rules D13, R5).
 
-Pure, but for :func:`own_names`.
+Pure, but for :func:`look` and :func:`own_names`.
 
 A port gets records for every key that one of its endpoints was seen serving.  Port 25 is stricter, because other hosts do read
 its records, and send no mail where they do not match: it gets them only if it is among the services that are looked after, as a
@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Collection, Iterable, Mapping
-from typing import Callable
+from typing import Callable, Optional
 
 from certbot_dovecot.dane import tlsa
 from certbot_dovecot.servers.contract import Endpoint, IMailServer, Served
@@ -34,6 +34,15 @@ def ports(served: Collection[Served], keys: Mapping[Endpoint, str]) -> dict[int,
         if endpoint.port != _MX or _sure(served, keys):
             found.setdefault(endpoint.port, set()).add(spki)
     return {port: sorted(found[port]) for port in sorted(found)}
+
+
+def look(servers: Iterable[IMailServer], sni: Optional[str]) -> tuple[Served, ...]:
+    """Every endpoint of ``servers``, those that cannot be asked from here too, and what it names for clients of ``sni``.
+
+    :raises Problem: a server's configuration cannot be read.
+    """
+    views = [server.look(sni) for server in servers]
+    return tuple(one for view in views for one in (*view.served, *view.unasked))
 
 
 def own_names(servers: Iterable[IMailServer]) -> frozenset[str]:
@@ -58,7 +67,7 @@ def hosts(names: Iterable[str], own: Iterable[str]) -> tuple[str, ...]:
 def elsewhere(
     hosts: Iterable[str],
     served: Iterable[Served],
-    look: Callable[[str], Iterable[Served]],
+    named: Callable[[str], Iterable[Served]],
     owns: Callable[[str], bool],
 ) -> frozenset[str]:
     """Owner names whose clients get another certificate than the other clients of the same endpoint.
@@ -67,14 +76,14 @@ def elsewhere(
 
     :param hosts: those of the lineage.
     :param served: what the endpoints' configuration names for its clients.
-    :param look: what it names for clients of one host.
+    :param named: what it names for clients of one host.
     :param owns: whether a file is the lineage's.
     """
     ours = {one.endpoint for one in served if _owned(one, owns)}
     return frozenset(
         f"_{one.endpoint.port}._tcp.{host}."
         for host in hosts
-        for one in look(host)
+        for one in named(host)
         if one.endpoint in ours and not _owned(one, owns)
     )
 

@@ -17,7 +17,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Optional
+from typing import TYPE_CHECKING
 
 from certbot_dovecot import seen, store
 from certbot_dovecot.dane import hosts, tlsa
@@ -98,18 +98,16 @@ def find(way: Way, pair: Pair) -> OwnerNames:
     def owns(path: str) -> bool:
         return any(one.owns(path) for one in place)
 
-    def look(sni: Optional[str]) -> list[Served]:
-        return _looked(servers, sni)
-
-    served = look(probe.sni_for(names))
+    served = seen.look(servers, probe.sni_for(names))
     endpoints = {
         one.endpoint.port: (one.endpoint.protocol, one.endpoint.implicit) for one in served if one.pair and owns(one.pair.cert)
     }
-    not_ours = seen.elsewhere(found.named, served, look, owns)
+    not_ours = seen.elsewhere(found.named, served, lambda host: seen.look(servers, host), owns)
     few = len(found.others) <= MOST_OTHERS
     ports = {f"_{port}._tcp.{host}.": port for port in sorted(endpoints) for host in found.named}
-    ports = {name: port for name, port in ports.items() if name not in not_ours}
     others = {f"_{port}._tcp.{host}.": port for port in sorted(endpoints) for host in found.others if few or port == 25}
+    # A name that another lineage is served for needs no record of ours.  One that stands there counts, as at any other name.
+    others.update({name: ports.pop(name) for name in sorted(not_ours & ports.keys())})
     # Also where we put records for a port that is not ours any more.
     guarded = frozenset([*(f"_25._tcp.{host}." for host in found.every), *(name for name, _ in pair.ledger.ours)])
     return OwnerNames(ports, others, guarded - ports.keys() - others.keys(), found, endpoints, not_ours)
@@ -145,18 +143,13 @@ def hosts_of(way: Way, chosen: Options, names: Sequence[str], more: Iterable[str
     return Hosts(tuple(sorted(named)), others, unknown, lookup, tuple(notes))
 
 
-def configured(way: Way, chosen: Options, names: Sequence[str]) -> list[Served]:
+def configured(way: Way, chosen: Options, names: Sequence[str]) -> tuple[Served, ...]:
     """Every endpoint, those that cannot be asked from here too, and what its configuration names for clients of ``names``."""
-    return _looked(_found(way, chosen), probe.sni_for(names))
+    return seen.look(_found(way, chosen), probe.sni_for(names))
 
 
 def _found(way: Way, chosen: Options) -> tuple[IMailServer, ...]:
     return discovery.find(chosen.server_root, chosen.postfix_root, chosen.postfix_services, way.run).servers
-
-
-def _looked(servers: Iterable[IMailServer], sni: Optional[str]) -> list[Served]:
-    views = [server.look(sni) for server in servers]
-    return [one for view in views for one in (*view.served, *view.unasked)]
 
 
 def _servers(way: Way, chosen: Options) -> tuple[IMailServer, ...]:
