@@ -120,7 +120,7 @@ def _installed(
     tree = draft.tree
     cert = claim.pair.cert if default else _default_cert(tree)
     names = by_name.keys(claim.names)
-    further = {name: pair for name, pair in _further(table, cert).items() if not (default and claim.owns(pair.cert))}
+    further = table if default else _further(table, cert)
     before = _default_cert(tree)
     had = claim.covers(before) or () if claim.owns(before) else ()
     named, taken = by_name.assign(further, claim, () if default else left, names if default else (), had)
