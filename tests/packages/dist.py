@@ -38,7 +38,7 @@ useradd --create-home builder
 cd /home/builder
 runuser -u builder -- tar -xzf /out/one/*.tar.gz
 cd certbot_dovecot-*
-runuser -u builder -- python3 -m pytest -p no:cacheprovider tests/unit
+runuser -u builder -- python3 -m pytest -p no:cacheprovider --hypothesis-profile=package tests/unit
 """
 
 

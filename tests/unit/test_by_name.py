@@ -10,6 +10,7 @@ from certbot_dovecot.servers import by_name
 from certbot_dovecot.servers.contract import Claim, Pair
 from certbot_dovecot.servers.dovecot_conf import V23, V24
 from tests.differential.names import ASKED, NAMES, OLD, World, ask_dovecot, ask_postfix
+from tests.unit.plays import examples
 
 LINEAGES = 4
 names = st.lists(st.sampled_from(NAMES), min_size=1, max_size=3, unique=True)
@@ -44,7 +45,7 @@ def play(world, happened):
     return order
 
 
-@settings(deadline=None, max_examples=400)
+@settings(deadline=None, max_examples=examples(400))
 @given(st.sampled_from([V23, V24]), st.lists(events, min_size=1, max_size=7))
 @example(V23, [(do, who, names.split()) for do, who, names in LEFT_FOR_THE_DEFAULT])
 def test_every_name_gets_the_most_exact_certificate_and_others_the_default(dialect, happened):
@@ -67,7 +68,7 @@ def test_every_name_gets_the_most_exact_certificate_and_others_the_default(diale
                 assert served == max(having, key=order.index), (ask, name)
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=examples(200))
 @given(st.sampled_from([V23, V24]), st.lists(events, min_size=1, max_size=7))
 def test_when_the_last_one_is_undone_nothing_is_left_that_names_ours(dialect, happened):
     world = World(dialect)
@@ -78,7 +79,7 @@ def test_when_the_last_one_is_undone_nothing_is_left_that_names_ours(dialect, ha
     assert {ask(world, name) for ask in (ask_postfix, ask_dovecot) for name in ASKED} == {OLD.cert}
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=examples(200))
 @given(st.sampled_from([V23, V24]), st.lists(events, min_size=1, max_size=6))
 def test_a_second_plan_of_the_same_changes_nothing(dialect, happened):
     world = World(dialect)

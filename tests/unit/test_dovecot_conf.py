@@ -15,6 +15,7 @@ from certbot_dovecot.servers import dovecot_conf as conf
 from certbot_dovecot.servers import dovecot_plan
 from certbot_dovecot.servers.contract import Claim, Pair
 from tests.differential.dovecot import Maker
+from tests.unit.plays import examples
 
 PAIR = Pair("/store/a/2026.pem", "/store/a/2026.key")
 V24 = "dovecot_config_version = 2.4.0\ndovecot_storage_version = 2.4.0\n"
@@ -171,7 +172,7 @@ def made(seed, dialect):
     return {f"/c/{name}": text.encode() for name, text in case.files.items()}
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=examples(150))
 @given(trees)
 def test_an_install_makes_the_default_ours_and_a_second_changes_nothing(drawn):
     files = made(*drawn)
@@ -192,7 +193,7 @@ def comments(data):
     return [line.rstrip(b"\r") for line in data.split(b"\n") if line.lstrip().startswith(b"#")]
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=examples(150))
 @given(trees)
 def test_every_line_that_says_something_else_stays(drawn):
     files = made(*drawn)
@@ -216,7 +217,7 @@ def test_every_line_that_says_something_else_stays(drawn):
         assert (b"\r\n" in new) == (b"\r\n" in files[path])
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=examples(100))
 @given(trees)
 def test_keeping_true_touches_only_what_names_our_files(drawn):
     files = made(*drawn)

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from certbot_dovecot import files
 from certbot_dovecot.files import Edit
 from certbot_dovecot.problems import Changed, FileProblem, LockProblem
+from tests.unit.plays import examples
 
 
 def test_a_key_is_private_from_its_first_byte(tmp_path, monkeypatch):
@@ -283,7 +284,7 @@ TREES = st.fixed_dictionaries(dict.fromkeys("abc", st.tuples(st.booleans(), _LIN
 WAYS = st.tuples(st.sampled_from("abc"), st.sampled_from("xy"), st.sampled_from(["", "x", "y"]))
 
 
-@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=examples(150), suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(tree=TREES, way=WAYS, over=st.booleans())
 def test_nothing_is_written_where_a_link_of_somebody_else_leads(tree, way, over):
     """Whatever the tree: what is written is reached without any link that others can have put there."""

@@ -26,6 +26,7 @@ from certbot_dovecot.dane import rollover, survey
 from certbot_dovecot.dane.answers import Key, Outcome
 from certbot_dovecot.dane.rollover import Evidence, Kind
 from certbot_dovecot.dane.survey import Server
+from tests.unit.plays import examples
 from tests.unit.responder import FIRST, HEX, NAME, RESOLVER, SECOND, Responder, free_port, resolve, response, tlsa
 
 NOW = datetime.datetime(2027, 1, 2, tzinfo=datetime.timezone.utc)
@@ -251,7 +252,7 @@ BASES = {
     "alias": lambda query, tcp: response(query, (NAME, 60, "IN", "CNAME", "a.example.org."), tlsa(name="a.example.org.")),
     "garbage": None,
 }
-FUZZ = settings(max_examples=80, deadline=None, suppress_health_check=list(HealthCheck))
+FUZZ = settings(max_examples=examples(80), deadline=None, suppress_health_check=list(HealthCheck))
 #: A datagram that cannot be read is an error at once; only what claims to be cut off, and is not there by TCP, is waited for.
 SHORT = (0.3, 1.5)
 

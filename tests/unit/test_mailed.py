@@ -14,6 +14,7 @@ from certbot_dovecot import bundle as bundles
 from certbot_dovecot import mailed
 from certbot_dovecot.problems import BundleProblem
 from tests.lab import ca
+from tests.unit.plays import examples
 
 NOW = datetime.datetime.now(datetime.timezone.utc)
 OURS = ca.CA.make("Ours", steps=2)
@@ -40,7 +41,7 @@ def order(some, made=MADE):
 
 @pytest.mark.parametrize("form", FORMS)
 @given(st.lists(st.sampled_from([MADE.cert, *MADE.chain, OURS.root.cert, OTHER.signer.cert]), min_size=1, unique=True))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=examples(20), deadline=None)
 def test_every_form_is_read(form, some):
     # PKCS #7 is a set: the order is not kept.
     assert set(mailed.certificates(FORMS[form](some), "/x")) == set(some)
@@ -51,7 +52,7 @@ def test_one_certificate_in_der():
 
 
 @given(st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 def test_whatever_the_order_and_whatever_else_is_there_the_chain_is_the_same(data):
     needed = [*MADE.chain]
     strangers = [OURS.root.cert, MADE.cert, OTHER.root.cert, OTHER.signer.cert, OTHER.leaf(["b.test"]).cert]

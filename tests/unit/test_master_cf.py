@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from certbot_dovecot.problems import ConfProblem
 from certbot_dovecot.servers import master_cf
 from tests.differential.postfix import make
+from tests.unit.plays import examples
 
 HEAD = "submission inet n - y - - smtpd"
 NEW = {"smtpd_tls_cert_file": "/n.pem", "smtpd_tls_key_file": "/n.key"}
@@ -96,7 +97,7 @@ def test_quotes_are_letters():
     assert entry.option("x") == '"1"'
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=examples(200))
 @given(st.integers(0, 2**32))
 def test_only_what_is_meant_changes_and_only_once(seed):
     text = make(random.Random(seed))

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from certbot_dovecot import request
 from certbot_dovecot.problems import Problem
 from certbot_dovecot.request import Subject
+from tests.unit.plays import examples
 
 KEY = request.new_key("ecdsa", "secp256r1")
 LABELS = st.from_regex(r"[A-Za-z0-9]([A-Za-z0-9-]{0,10}[A-Za-z0-9])?", fullmatch=True)
@@ -30,7 +31,7 @@ def common_name(made):
 
 
 @given(NAMES)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 def test_all_names_come_back_out_of_the_request(given_names):
     wanted = request.names(given_names)
     made, alternatives = read(request.make(KEY, wanted, Subject()))

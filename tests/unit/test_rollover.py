@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from certbot_dovecot.dane import rollover
 from certbot_dovecot.dane.answers import Data, Key, Outcome, Owner, Seen, Survey, Validity
 from certbot_dovecot.dane.rollover import FLOOR, Kind
+from tests.unit.plays import examples
 
 NOW = datetime.datetime(2027, 1, 2, tzinfo=datetime.timezone.utc)
 HOUR = datetime.timedelta(hours=1)
@@ -276,7 +277,7 @@ def test_whatever_the_dns_says_a_switch_needs_both_records_everywhere(owners):
             assert all(seen.records >= BOTH for seen in one.seen) or not any(seen.records for seen in one.seen)
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(
     lags=st.lists(st.integers(0, 72), min_size=1, max_size=4),
     ttls=st.tuples(st.integers(1, 200), st.integers(1, 200), st.integers(1, 200)),
