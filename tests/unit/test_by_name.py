@@ -10,7 +10,7 @@ from certbot_dovecot.servers import by_name
 from certbot_dovecot.servers.contract import Claim, Pair
 from certbot_dovecot.servers.dovecot_conf import V23, V24
 from tests.differential.names import ASKED, NAMES, OLD, World, ask_dovecot, ask_postfix
-from tests.unit.plays import examples
+from tests.plays import examples
 
 LINEAGES = 4
 names = st.lists(st.sampled_from(NAMES), min_size=1, max_size=3, unique=True)

@@ -15,7 +15,7 @@ from certbot_dovecot.servers import dovecot_conf as conf
 from certbot_dovecot.servers import dovecot_plan
 from certbot_dovecot.servers.contract import Claim, Pair
 from tests.differential.dovecot import Maker
-from tests.unit.plays import examples
+from tests.plays import examples
 
 PAIR = Pair("/store/a/2026.pem", "/store/a/2026.key")
 V24 = "dovecot_config_version = 2.4.0\ndovecot_storage_version = 2.4.0\n"

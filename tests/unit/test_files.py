@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from certbot_dovecot import files
 from certbot_dovecot.files import Edit
 from certbot_dovecot.problems import Changed, FileProblem, LockProblem
-from tests.unit.plays import examples
+from tests.plays import examples
 
 
 def test_a_key_is_private_from_its_first_byte(tmp_path, monkeypatch):

@@ -26,7 +26,7 @@ from certbot_dovecot.dane import rollover, survey
 from certbot_dovecot.dane.answers import Key, Outcome
 from certbot_dovecot.dane.rollover import Evidence, Kind
 from certbot_dovecot.dane.survey import Server
-from tests.unit.plays import examples
+from tests.plays import examples
 from tests.unit.responder import FIRST, HEX, NAME, RESOLVER, SECOND, Responder, free_port, resolve, response, tlsa
 
 NOW = datetime.datetime(2027, 1, 2, tzinfo=datetime.timezone.utc)

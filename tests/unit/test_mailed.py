@@ -14,7 +14,7 @@ from certbot_dovecot import bundle as bundles
 from certbot_dovecot import mailed
 from certbot_dovecot.problems import BundleProblem
 from tests.lab import ca
-from tests.unit.plays import examples
+from tests.plays import examples
 
 NOW = datetime.datetime.now(datetime.timezone.utc)
 OURS = ca.CA.make("Ours", steps=2)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from certbot_dovecot.problems import ConfProblem
 from certbot_dovecot.servers import master_cf
 from tests.differential.postfix import make
-from tests.unit.plays import examples
+from tests.plays import examples
 
 HEAD = "submission inet n - y - - smtpd"
 NEW = {"smtpd_tls_cert_file": "/n.pem", "smtpd_tls_key_file": "/n.key"}

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from certbot_dovecot import request
 from certbot_dovecot.problems import Problem
 from certbot_dovecot.request import Subject
-from tests.unit.plays import examples
+from tests.plays import examples
 
 KEY = request.new_key("ecdsa", "secp256r1")
 LABELS = st.from_regex(r"[A-Za-z0-9]([A-Za-z0-9-]{0,10}[A-Za-z0-9])?", fullmatch=True)

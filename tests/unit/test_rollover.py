@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from certbot_dovecot.dane import rollover
 from certbot_dovecot.dane.answers import Data, Key, Outcome, Owner, Seen, Survey, Validity
 from certbot_dovecot.dane.rollover import FLOOR, Kind
-from tests.unit.plays import examples
+from tests.plays import examples
 
 NOW = datetime.datetime(2027, 1, 2, tzinfo=datetime.timezone.utc)
 HOUR = datetime.timedelta(hours=1)

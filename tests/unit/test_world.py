@@ -12,9 +12,9 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from tests.plays import FEW, examples
 from tests.unit import world as worlds
 from tests.unit.mutations import MUTATIONS, RARE
-from tests.unit.plays import FEW, examples
 
 STEPS = int(os.environ.get("WORLD_STEPS", examples(8000)))
 FAR = "WORLD_STEPS" in os.environ
