@@ -34,16 +34,20 @@ from certbot_dovecot import (
 )
 from certbot_dovecot.bundle import Source
 from certbot_dovecot.certificates.names import is_host_name
+from certbot_dovecot.deploy.key_gate import Proposed
 from certbot_dovecot.deploy.rollback import Rollback
+from certbot_dovecot.files import Edit
 from certbot_dovecot.handover import Told
 from certbot_dovecot.lineages import Lineage
 from certbot_dovecot.plan import Job
 from certbot_dovecot.problems import FileProblem, Problem
-from certbot_dovecot.reconcile import Deployment
+from certbot_dovecot.reconcile import Deployment, Host
+from certbot_dovecot.rollover import key_gate
 from certbot_dovecot.servers import discovery
+from certbot_dovecot.servers.contract import IMailServer
 from certbot_dovecot.servers.discovery import Found
 from certbot_dovecot.state import Options
-from certbot_dovecot.transaction import NoCheckpoint
+from certbot_dovecot.transaction import Checkpoint, NoCheckpoint
 from certbot_dovecot.watch import Way
 
 #: Option names and defaults, as :class:`~certbot_dovecot.state.Options` has them.
@@ -194,7 +198,7 @@ class Door:
         gone = glance.gone(self.config.config_dir, self.home)
         if not gone:
             return ()
-        return orphans.tell(jobs.host(self.config.config_dir, self.options(), commands.run, NoCheckpoint()), gone)
+        return orphans.tell(self._host(self.options(), NoCheckpoint()), gone)
 
     def recover(self) -> None:
         """Clear what a killed run left in certbot's ``IN_PROGRESS``.
@@ -236,15 +240,42 @@ class Door:
             with _reverter():
                 backups = _Backups(self.config, number)
             rollback = Rollback(servers, backups, self.options().probe_timeout)
+            self._ask_gate(servers, backups)
             rollback.locks = locks.pop_all()
             rollback.restore(locked, lambda write: reconcile.forget_open(self.home, write))
         return rollback
 
+    def _ask_gate(self, servers: Sequence[IMailServer], backups: _Backups) -> None:
+        """Nothing, unless the files that a rollback brings back name another key, and the present one must stay.
+
+        :raises Problem: so it is; the checkpoints are as they were.
+        """
+        coming = {os.path.realpath(path): data for path, data in backups.coming().items()}
+        edits = []
+        for server in servers:
+            root = os.path.join(os.path.realpath(server.root), "")
+            mine = [Edit(path, files.read_if_there(path), data) for path, data in coming.items() if path.startswith(root)]
+            edits.append((server, [edit for edit in mine if edit.old != edit.new]))
+        changed = [(server, mine) for server, mine in edits if mine]
+        again = "certbot rollback --installer dovecot --dovecot-force"
+        force = bool(self.plugin.conf("force"))
+        proposed = Proposed("certbot rollback", "", self.options(), (), changed, again=again, force=force)
+        try:
+            warnings = key_gate.of(self.way())(proposed)
+        except Problem:
+            backups.forget()
+            raise
+        for warning in warnings:
+            print(warning, file=sys.stderr)
+
     def _begin(self, job: Job) -> Optional[Deployment]:
-        checkpoint = _Checkpoint(self.plugin)
         # In cli.ini it is seen by everybody; on a timer's command line only here.
-        job = replace(job, retried=job.retried and not self.config.disable_renew_updates)
-        return reconcile.begin(jobs.host(self.config.config_dir, job.options, commands.run, checkpoint), job)
+        retried = job.retried and not self.config.disable_renew_updates
+        job = replace(job, retried=retried, force=bool(self.plugin.conf("force")))
+        return reconcile.begin(self._host(job.options, _Checkpoint(self.plugin)), job)
+
+    def _host(self, chosen: Options, checkpoint: Checkpoint) -> Host:
+        return jobs.host(self.config.config_dir, chosen, commands.run, checkpoint, key_gate.of(self.way()))
 
     def _keep_true(self, lineage: Lineage) -> tuple[str, ...]:
         """See to it that a lineage is renewed to the servers whatever becomes of its renewal conf (rule R11).
@@ -341,8 +372,23 @@ class _Backups:
 
     def paths(self) -> Sequence[str]:
         """The files that it will write or remove, absolute."""
-        lists = [os.path.join(self._copies, name, which) for name in self._names for which in ("FILEPATHS", "NEW_FILES")]
-        return [os.fsdecode(line) for one in lists for line in (files.read_if_there(one) or b"").splitlines()]
+        places = [os.path.join(self._copies, name) for name in self._names]
+        return [path for place in places for which in ("FILEPATHS", "NEW_FILES") for path in self._listed(place, which)]
+
+    def coming(self) -> dict[str, Optional[bytes]]:
+        """What each of these files will be; None for one that is removed."""
+        found: dict[str, Optional[bytes]] = {}
+        # As certbot's reverter does it: the newest first, so that the oldest one counts.
+        for name in reversed(self._names):
+            place = os.path.join(self._copies, name)
+            for number, path in enumerate(self._listed(place, "FILEPATHS")):
+                found[path] = files.read_if_there(os.path.join(place, f"{os.path.basename(path)}_{number}"))
+            found.update(dict.fromkeys(self._listed(place, "NEW_FILES")))
+        return found
+
+    @staticmethod
+    def _listed(place: str, which: str) -> list[str]:
+        return [os.fsdecode(line) for line in (files.read_if_there(os.path.join(place, which)) or b"").splitlines()]
 
     def put_back(self) -> Sequence[str]:
         """Bring the checkpoints back; what could not be brought back, full sentences."""

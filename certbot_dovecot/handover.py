@@ -28,6 +28,7 @@ from certbot_dovecot.pairs import Pair
 from certbot_dovecot.plan import Job
 from certbot_dovecot.problems import DeployProblem, Problem, ServerProblem, sentence
 from certbot_dovecot.publishing import Todo
+from certbot_dovecot.rollover import key_gate
 from certbot_dovecot.watch import Way
 
 #: How often an admin is told what stands in the way of a rotation that is due, and of one that is not due yet.
@@ -91,7 +92,7 @@ def roll_now(way: Way, name: str, reason: str) -> Told:
     pair = _with_standby(way, name)
     lost = pair.serving.key().sha256
     evidence, at = pair.ledger.evidence, way.clock()
-    pair = switch(way, pair, reason)
+    pair = switch(way, pair, reason, force=True)
     notes, warnings = [_switched(pair)], []
     try:
         seen = watch.look(way, pair)
@@ -131,12 +132,14 @@ def finish(way: Way, pair: Pair) -> Optional[Pair]:
             reconcile.release(way.home, pair.ledger.turning, served=False)
         watch.write_down(way, pair, lambda known: replace(known, turning=""))
         return None
-    return switch(way, pair, "finished after an interruption")
+    # Half of it is done: whichever way it goes, some endpoints change, and the records were proven for this one.
+    return switch(way, pair, "finished after an interruption", force=True)
 
 
-def switch(way: Way, pair: Pair, reason: str) -> Pair:
+def switch(way: Way, pair: Pair, reason: str, force: bool = False) -> Pair:
     """Bring the lineage that stands by to the servers, in place of the one that is served, and prove it.
 
+    :param force: whatever the key gate says.
     :returns: the pair, the two having changed places.
     :raises Problem: it must not be done, or could not be proven; the servers serve what they did, unless it says otherwise.
     """
@@ -150,13 +153,14 @@ def switch(way: Way, pair: Pair, reason: str) -> Pair:
         )
     new = pair.standby.lineage
     chosen = pair.options
-    job = Job(new.name, new.source, chosen, new.history, replaces=pair.serving.lineage.name)
+    again = f"certbot-dovecot rollover {quote(pair.name)} --now"
+    job = Job(new.name, new.source, chosen, new.history, replaces=pair.serving.lineage.name, force=force, again=again)
     turn = Turn(way.clock(), new.name, pair.standby.key().sha256, reason)
     # What a killed run did of it stays half done if it cannot be finished now, and is to be finished later.
     before = pair.ledger.turning
     pair = watch.write_down(way, pair, lambda known: replace(known, turning=new.name))
     try:
-        report = reconcile.converge(jobs.host(way.config_dir, chosen, way.run, way.checkpoint), job)
+        report = reconcile.converge(jobs.host(way.config_dir, chosen, way.run, way.checkpoint, key_gate.of(way)), job)
     except DeployProblem as problem:
         _settle(way, pair, turn, problem.kept, before)
         raise

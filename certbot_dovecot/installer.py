@@ -107,6 +107,12 @@ class Installer(common.Installer):
             "everywhere; 'off': the DNS does not matter (default: auto)",
         )
         add(
+            "force",
+            action="store_true",
+            help="Change the key that is served even if TLSA records of it are published and none of the new one is proven: "
+            "senders that check them may defer their mail",
+        )
+        add(
             "resolver",
             metavar="ADDRESS",
             default="",

@@ -11,6 +11,7 @@ import dataclasses
 import datetime
 import os
 from collections.abc import Mapping
+from shlex import quote
 from typing import Any, Optional
 
 from certbot_dovecot import bundle as bundles
@@ -18,6 +19,7 @@ from certbot_dovecot import files, lineages, pairs, renewals, state, store
 from certbot_dovecot.bundle import Source
 from certbot_dovecot.certificates.names import check_text, checked
 from certbot_dovecot.commands import Runner
+from certbot_dovecot.deploy.key_gate import KeyGate
 from certbot_dovecot.plan import Job
 from certbot_dovecot.problems import Problem
 from certbot_dovecot.reconcile import Host
@@ -50,10 +52,10 @@ def options(config_dir: str, lineage: str, said: Mapping[str, Any]) -> Options:
     return chosen
 
 
-def host(config_dir: str, chosen: Options, run: Runner, checkpoint: Checkpoint) -> Host:
+def host(config_dir: str, chosen: Options, run: Runner, checkpoint: Checkpoint, gate: KeyGate) -> Host:
     """What a reconcile works with, on this host."""
     found = discovery.find(chosen.server_root, chosen.postfix_root, chosen.postfix_services, run)
-    return Host(found.servers, home(config_dir), now, checkpoint, notes=found.notes)
+    return Host(found.servers, home(config_dir), now, checkpoint, gate, notes=found.notes)
 
 
 def of_lineage(
@@ -68,7 +70,11 @@ def of_lineage(
     next_key = following.sha256 if following else ""
     parameters, said = {"installer": lineage.installer}, renewals.settings(renewals.read_inis(config_dir))
     retried = renewals.judge(parameters, said, renewals.Hook("")).each_run
-    return Job(lineage.name, lineage.source, chosen, lineage.history, explicit, before, following=next_key, retried=retried)
+    name, again = quote(lineage.name), f"certbot-dovecot deploy {quote(lineage.name)} --force"
+    if explicit:
+        again = f"certbot install --installer dovecot --cert-name {name} --dovecot-force"
+    job = Job(lineage.name, lineage.source, chosen, lineage.history, explicit, before, following=next_key, retried=retried)
+    return dataclasses.replace(job, again=again)
 
 
 def of_files(source: Source, domains: list[str], chosen: Options, folder: str = "") -> Job:
@@ -78,7 +84,7 @@ def of_files(source: Source, domains: list[str], chosen: Options, folder: str = 
 
     :param folder: the folder's name, if it is known.
     """
-    return Job(folder or external_name(domains), source, chosen, explicit=True)
+    return Job(folder or external_name(domains), source, chosen, explicit=True, again="--now")
 
 
 def of_external(config_dir: str, name: str, chosen: Options) -> Optional[Job]:
@@ -99,7 +105,7 @@ def of_external(config_dir: str, name: str, chosen: Options) -> Optional[Job]:
             left="The servers serve what they served before",
             todo="Run certbot-dovecot install-cert again",
         )
-    return Job(name, source, chosen, lambda: store.history(place))
+    return Job(name, source, chosen, lambda: store.history(place), again=f"certbot-dovecot deploy {quote(name)} --force")
 
 
 def names_in(source: Source) -> list[str]:

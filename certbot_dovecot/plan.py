@@ -18,6 +18,7 @@ from certbot_dovecot import bundle as bundles
 from certbot_dovecot import files, rotation, state, store
 from certbot_dovecot.bundle import Bundle, Source
 from certbot_dovecot.deploy import verify
+from certbot_dovecot.deploy.key_gate import Proposed
 from certbot_dovecot.files import Edit, Signature
 from certbot_dovecot.problems import Problem
 from certbot_dovecot.servers import probe
@@ -45,6 +46,8 @@ class Job:
     :param following: SPKI of the key that comes next, for the TLSA data; empty for none.
     :param retried: whether the next ``certbot renew`` tries again what could not be proven.
     :param prove: ask every endpoint even if all files are as they should be, and reload a server that serves something else.
+    :param force: whatever the key gate says (rule D28).
+    :param again: what the admin runs to do so, for messages.
     """
 
     lineage: str
@@ -57,6 +60,8 @@ class Job:
     following: str = ""
     retried: bool = True
     prove: bool = False
+    force: bool = False
+    again: str = "--force"
 
 
 @dataclass(frozen=True)
@@ -118,6 +123,26 @@ class Plan:
     def again(self, server: IMailServer) -> tuple[Edit, ...]:
         """The edits of ``server``, computed again from what its files are now."""
         return server.plan(_claim(self.place, self.pair, self.bundle, server.name in self.installing)).edits
+
+    def proposed(self) -> Proposed:
+        """What the key gate is asked: the servers of which an endpoint may get another key."""
+
+        def may_change(target: Target) -> bool:
+            ours = {served.endpoint for served in target.view.served if served.pair == self.pair}
+            return bool(target.edits) or any(
+                answer.endpoint in ours and answer.spki != self.bundle.spki for answer in target.before if answer.leaf
+            )
+
+        return Proposed(
+            self.job.lineage,
+            self.job.lineage,
+            self.job.options,
+            tuple(self.bundle.names),
+            tuple((target.server, target.edits) for target in self.targets if may_change(target)),
+            {self.pair.cert: self.bundle.combined},
+            self.job.again,
+            self.job.force,
+        )
 
     @property
     def sni(self) -> Optional[str]:

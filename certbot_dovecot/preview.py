@@ -6,6 +6,7 @@ needs to run.  Fails as a :class:`~certbot_dovecot.problems.Problem`, for the sa
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import os
 import re
@@ -52,6 +53,8 @@ def make(host: Host, job: Job) -> Optional[Preview]:
     decided = plan.make(host.servers, host.home, job, host.clock(), ask=False)
     if decided is None:
         return None
+    warnings = () if decided.idle else host.gate(decided.proposed())
+    decided = dataclasses.replace(decided, notes=(*decided.notes, *warnings))
     endpoints = [
         served.endpoint
         for target in decided.targets

@@ -4,7 +4,8 @@
 configurations name, what do the sockets serve?  It does the difference, and nothing when there is none, so that running it
 again after any failure finishes the job.
 
-In order: plan (:mod:`certbot_dovecot.plan`: all checks come before the first write); write the record, the store, the
+In order: plan (:mod:`certbot_dovecot.plan`: all checks come before the first write); ask the key gate
+(:mod:`certbot_dovecot.deploy.key_gate`); write the record, the store, the
 configurations; let the servers check theirs; reload, once each; ask every endpoint until it serves the new leaf; write the
 TLSA data; close the record.
 
@@ -32,6 +33,7 @@ from typing import Callable, Optional
 from certbot_dovecot import files, former, glance, plan, progress, seen, state, store
 from certbot_dovecot.dane import tlsa
 from certbot_dovecot.deploy import verify
+from certbot_dovecot.deploy.key_gate import KeyGate
 from certbot_dovecot.deploy.verify import Verification
 from certbot_dovecot.files import Edit, Signature
 from certbot_dovecot.former import Former
@@ -53,6 +55,7 @@ class Host:
     :param home: ``CONFIG_DIR/dovecot``.
     :param clock: now, UTC.
     :param checkpoint: keeps configuration files for ``certbot rollback``.
+    :param gate: the key gate, asked before the first write.
     :param notes: what was left out when the servers were looked for.
     :param patience: seconds to wait for another run's lock.
     :param waiting: told which endpoints are waited for; as for :func:`certbot_dovecot.servers.probe.wait_until`.
@@ -62,6 +65,7 @@ class Host:
     home: str
     clock: Callable[[], datetime.datetime]
     checkpoint: Checkpoint
+    gate: KeyGate
     notes: tuple[str, ...] = ()
     patience: float = files.LOCK_PATIENCE
     waiting: Callable[[Sequence[Endpoint]], None] = progress.endpoints
@@ -117,7 +121,9 @@ def begin(host: Host, job: Job) -> Optional[Deployment]:
         for target in decided.targets:
             if target.edits:
                 locks.enter_context(files.locked(os.path.join(target.server.root, ".certbot.lock"), host.patience))
+        warnings = () if decided.idle else host.gate(decided.proposed())
         deployment = Deployment(host, decided)
+        deployment.notes += warnings
         deployment.write()
         deployment.locks = locks.pop_all()
     return deployment

@@ -8,8 +8,8 @@ As an install: planned before the first write, checked by the servers' own tools
 it serves what its configuration names now.  If anything fails, the bytes come back
 (:class:`~certbot_dovecot.problems.DeployProblem`).
 
-A key whose TLSA records are in the DNS must not leave the servers before its records: senders would not deliver (rules R4, R5).
-So that is refused, unless the admin says so.
+A key whose TLSA records are in the DNS must not leave the servers before its records: senders would not deliver.  So the key
+gate is asked before the first write (rule D28), and what it refuses is done only if the admin says so.
 """
 
 from __future__ import annotations
@@ -22,19 +22,16 @@ from dataclasses import dataclass, replace
 from shlex import quote
 from typing import Optional
 
-from certbot_dovecot import bundle as bundles
-from certbot_dovecot import files, former, handover, jobs, ledger, plan, publishing, records, state, store, watch
-from certbot_dovecot.dane import rollover, tlsa
-from certbot_dovecot.dane.answers import Key
-from certbot_dovecot.dane.rollover import Standing
+from certbot_dovecot import files, former, handover, jobs, ledger, plan, publishing, state, store, watch
 from certbot_dovecot.deploy import verify
+from certbot_dovecot.deploy.key_gate import Proposed
 from certbot_dovecot.deploy.verify import Verification
 from certbot_dovecot.files import Edit
 from certbot_dovecot.former import Conflict, Former
 from certbot_dovecot.pairs import Pair
 from certbot_dovecot.problems import Problem, ServerProblem
 from certbot_dovecot.reconcile import Host
-from certbot_dovecot.rollover import owner_names
+from certbot_dovecot.rollover import key_gate
 from certbot_dovecot.servers import dovecot_plan, sni_map
 from certbot_dovecot.servers.contract import IMailServer, View
 from certbot_dovecot.servers.probe import Answer
@@ -81,25 +78,25 @@ def undo(way: Way, name: str, now: bool = False) -> Undone:
             left="Nothing was changed",
             todo="See certbot-dovecot status for what is installed",
         )
-    if not now:
-        _refuse(way, served, record, pair)
-    host = jobs.host(way.config_dir, record.options, way.run, way.checkpoint)
+    host = jobs.host(way.config_dir, record.options, way.run, way.checkpoint, key_gate.of(way))
     place = store.folder(host.home, record.options.store, served)
     with contextlib.ExitStack() as locks:
         locks.enter_context(files.locked(f"{host.home}.lock", host.patience))
         for server in host.servers:
             locks.enter_context(files.locked(os.path.join(server.root, ".certbot.lock"), host.patience))
-        done = _Undoing(host, place, record).run()
+        done = _Undoing(host, place, record, name, now).run()
     return replace(done, kept=place.path, notes=(*done.notes, *(_part(way, pair) if pair is not None else ())))
 
 
 class _Undoing:
     """One way back, with its locks held."""
 
-    def __init__(self, host: Host, place: Folder, record: state.State) -> None:
+    def __init__(self, host: Host, place: Folder, record: state.State, name: str, force: bool) -> None:
         self.host = host
         self.place = place
         self.record = record
+        self.name = name
+        self.force = force
         self._transaction = Transaction(host.checkpoint)
 
     def run(self) -> Undone:
@@ -115,6 +112,7 @@ class _Undoing:
         # A run that was killed may have written them and not reloaded.
         changed = {*known, *(edit.path for edit in edits)}
         touched = [server for server in self.host.servers if any(_belongs(file, server) for file in changed)]
+        warnings = self.host.gate(self._proposed(touched, edits))
         running = [server for server in touched if server.running()]
         before = verify.served_now([one for server in running for one in views[server.name].served])
         patience = self.record.options.probe_timeout
@@ -130,10 +128,16 @@ class _Undoing:
             answers, broken = verification.prove(running, [one for server in running for one in after[server.name].served])
             # The last: as long as it is not forgotten, a run after a kill finishes it.
             self._forget(path)
-        notes = [] if edits else [_NOTHING]
+        notes = [*warnings] if edits else [*warnings, _NOTHING]
         notes += [f"{server.name} does not run: it was not reloaded." for server in touched if server not in running]
         notes += [f"{verify.tell(answer)}. It did not work before, either." for answer in broken]
         return Undone(tuple(edit.path for edit in edits), answers, tuple(notes))
+
+    def _proposed(self, touched: Sequence[IMailServer], edits: Sequence[Edit]) -> Proposed:
+        """What the key gate is asked."""
+        mine = [(server, [edit for edit in edits if _belongs(edit.path, server)]) for server in touched]
+        again = f"certbot-dovecot undo {quote(self.name)} --now"
+        return Proposed(self.name, self.name, self.record.options, (), mine, again=again, force=self.force)
 
     def _named(self, view: View) -> bool:
         return any(self.place.owns(pair.cert) for pair in view.pairs)
@@ -264,39 +268,6 @@ def _belongs(path: str, server: IMailServer) -> bool:
 def _quoted(lines: bytes) -> str:
     text = " / ".join(line.strip() for line in lines.decode("utf-8", "replace").splitlines() if line.strip())
     return f"'{text}'" if text else "nothing"
-
-
-def _refuse(way: Way, name: str, record: state.State, pair: Optional[Pair]) -> None:
-    """Nothing, unless records of the key that is served are in the DNS.
-
-    :param name: the lineage that is served.
-    :param pair: None for a certificate from elsewhere, or one that certbot does not know any more.
-    :raises Problem: it must not leave the servers yet.
-    """
-    chosen, path = record.options, store.folder(way.home, record.options.store, name).cert(record.stem)
-    if chosen.dane == "off" or not record.servers or not os.path.exists(path):
-        return
-    leaf = bundles.leaf_of(files.read(path), path)
-    names, key = bundles.names_of(leaf), Key(*bundles.digests_of(leaf))
-    hosts = owner_names.hosts_of(way, chosen, names)
-    ports = records.served(*records.ask(chosen, names, way.run), {key.sha256})
-    said = way.ask(chosen, sorted({record.owner for record in tlsa.records(hosts.every, ports)}))
-    ttl = max([3600, *(seen.ttl for owner in said.owners for seen in owner.seen)])
-    standing = {owner.place: rollover.standing(owner, key) for owner in said.owners}
-    known = pair.ledger.evidence if pair else None
-    matching = [place for place, what in standing.items() if what in (Standing.MATCH, Standing.PARTLY)]
-    doubtful = [place for place, what in standing.items() if what is Standing.DOUBT] if known and known.stood else []
-    if matching or doubtful:
-        what = "may have a TLSA record of the key that would not be served any more"
-        if matching:
-            what = "has a TLSA record of the key that would not be served any more"
-        raise Problem(
-            f"{(matching or doubtful)[0]} {what}, and senders that check it would not deliver",
-            where=name,
-            left="Nothing was changed",
-            todo="Publish the records of what will be served beside those of this key, wait until caches have them "
-            f"({ttl} s), then run certbot-dovecot undo {quote(name)} --now, and remove the old records",
-        )
 
 
 def _part(way: Way, pair: Pair) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from certbot_dovecot.handover import Told
     from certbot_dovecot.plan import Job
     from certbot_dovecot.reconcile import Host
+    from certbot_dovecot.state import Options
     from certbot_dovecot.watch import Way
 
     #: Where subcommands are declared, as argparse has it.
@@ -41,6 +42,17 @@ def add_servers(command: argparse.ArgumentParser) -> None:
 def add_store(command: argparse.ArgumentParser) -> None:
     """Where the store is."""
     command.add_argument("--store", metavar="DIR", help="where keys and certificates are kept (default: CONFIG_DIR/dovecot)")
+
+
+def add_force(command: argparse.ArgumentParser, *former: str) -> None:
+    """The option that overrides the key gate.
+
+    :param former: other names of it.
+    """
+    command.add_argument(
+        "--force", *former, action="store_true", dest="force",
+        help="change the key that is served even if TLSA records of it are published and none of the new one is proven",
+    )  # fmt: skip
 
 
 def add_lineages(command: argparse.ArgumentParser) -> None:
@@ -86,6 +98,15 @@ def way_of(config_dir: str) -> Way:
     from certbot_dovecot.transaction import NoCheckpoint
 
     return watch.Way(config_dir, jobs.now, commands.run, NoCheckpoint(), watch.ask_dns, watch.look_up)
+
+
+def host_of(config_dir: str, chosen: Options) -> Host:
+    """What a deployment works with, outside of certbot."""
+    from certbot_dovecot import commands, jobs
+    from certbot_dovecot.rollover import key_gate
+    from certbot_dovecot.transaction import NoCheckpoint
+
+    return jobs.host(config_dir, chosen, commands.run, NoCheckpoint(), key_gate.of(way_of(config_dir)))
 
 
 def show(host: Host, job: Job, notes: Sequence[str] = ()) -> int:

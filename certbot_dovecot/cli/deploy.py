@@ -28,13 +28,13 @@ def add(commands: common.Commands) -> None:
     common.add_lineages(deploy)
     common.add_config_dir(deploy)
     common.add_servers(deploy)
+    common.add_force(deploy)
     deploy.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Do it; returns the exit code."""
-    from certbot_dovecot import commands, glance, handover, jobs, orphans, reconcile, sharing, store, summary
-    from certbot_dovecot.transaction import NoCheckpoint
+    from certbot_dovecot import glance, handover, jobs, orphans, reconcile, sharing, store, summary
 
     config_dir, names = common.lineages_of(args)
     if common.is_hook(args) and _installer_follows(config_dir, names):
@@ -46,10 +46,10 @@ def run(args: argparse.Namespace) -> int:
             # An admin who runs this may have seen an endpoint serve something else, which no file tells.
             if not common.is_hook(args) or not glance.settled(jobs.home(config_dir), name):
                 chosen = jobs.options(config_dir, name, common.said(args))
-                host = jobs.host(config_dir, chosen, commands.run, NoCheckpoint())
+                host = common.host_of(config_dir, chosen)
                 job = jobs.of_external(config_dir, name, chosen)
                 job = job or jobs.of_lineage(config_dir, jobs.existing(config_dir, name), chosen)
-                report = reconcile.converge(host, replace(job, prove=not common.is_hook(args)))
+                report = reconcile.converge(host, replace(job, prove=not common.is_hook(args), force=args.force))
                 if report.changed:
                     print(summary.text(report))
                 new_key = report.new_key
@@ -68,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
             code = 1
     gone = glance.gone(config_dir, jobs.home(config_dir))
     if gone:
-        host = jobs.host(config_dir, jobs.options(config_dir, "", common.said(args)), commands.run, NoCheckpoint())
+        host = common.host_of(config_dir, jobs.options(config_dir, "", common.said(args)))
         print("\n".join(orphans.tell(host, gone)), file=sys.stderr)
     return code
 

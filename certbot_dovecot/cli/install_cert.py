@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from dataclasses import replace
 
 from certbot_dovecot.cli import common
 
@@ -31,7 +32,7 @@ def add(commands: common.Commands) -> None:
     install.add_argument("--lineage", metavar="NAME", default="", help="name of the folder (default: the one with the key)")
     install.add_argument("--dry-run", action="store_true", help="show what would change, as plan does, and change nothing")
     install.add_argument("--resolver", metavar="ADDRESS[:PORT]", help="a validating resolver that is believed on TLSA records")
-    install.add_argument("--now", action="store_true", help="whatever TLSA records are in the DNS")
+    common.add_force(install, "--now")
     common.add_config_dir(install)
     common.add_servers(install)
     install.set_defaults(run=run)
@@ -39,8 +40,8 @@ def add(commands: common.Commands) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Do it; returns the exit code."""
-    from certbot_dovecot import announced, commands, install_cert, jobs, summary
-    from certbot_dovecot.transaction import NoCheckpoint
+    from certbot_dovecot import install_cert, jobs, summary
+    from certbot_dovecot.deploy.key_gate import KeyHeld
 
     config_dir = common.config_dir_of(args)
     given = install_cert.Given(
@@ -50,19 +51,19 @@ def run(args: argparse.Namespace) -> int:
         args.lineage,
     )
     ready = install_cert.prepare(config_dir, given, common.said(args), jobs.now())
-    host = jobs.host(config_dir, ready.job.options, commands.run, NoCheckpoint())
+    host = common.host_of(config_dir, ready.job.options)
+    ready = replace(ready, job=replace(ready.job, force=args.force))
     if args.dry_run:
         return common.show(host, ready.job, ready.notes)
-    word = announced.Word() if args.now else announced.look(common.way_of(config_dir), ready.job)
-    if not word.safe:
-        print("\n".join(["These records are to be in the DNS, beside the present ones:", *word.add]), flush=True)
+    try:
+        report = install_cert.converge(host, ready)
+    except KeyHeld as held:
+        if held.add:
+            print("\n".join(["These records are to be in the DNS, beside the present ones:", *held.add]), flush=True)
         print(
-            f"certbot-dovecot: {ready.job.lineage}: the key would change, and senders that check TLSA records (DANE) would not "
-            f"deliver: {word.text} Nothing was changed. Add the records, wait twice their TTL, then run the command again; or "
-            "install it with --now, or ask the CA for a certificate of the present key (certbot-dovecot csr --reuse-key).",
+            f"certbot-dovecot: {held} Or ask the CA for a certificate of the present key (certbot-dovecot csr --reuse-key).",
             file=sys.stderr,
         )
         return 3
-    report = install_cert.converge(host, ready)
-    print("\n".join(filter(None, [summary.text(report), word.text])))
+    print(summary.text(report))
     return 0

@@ -29,10 +29,9 @@ def add(commands: common.Commands) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Do it; returns the exit code."""
-    from certbot_dovecot import commands, jobs
+    from certbot_dovecot import jobs
     from certbot_dovecot.bundle import Source
     from certbot_dovecot.certificates.names import checked
-    from certbot_dovecot.transaction import NoCheckpoint
 
     if bool(args.lineage) == bool(args.cert) or bool(args.cert) != bool(args.key) or (args.chain and not args.cert):
         args.usage("give either --lineage, or --cert and --key (and --chain)")
@@ -44,5 +43,4 @@ def run(args: argparse.Namespace) -> int:
         source = Source(os.path.abspath(args.key), os.path.abspath(args.cert), args.chain and os.path.abspath(args.chain))
         names = checked(map(str.strip, args.names.split(",")), "--names") if args.names else jobs.names_in(source)
         job = jobs.of_files(source, names, jobs.options(config_dir, jobs.external_name(names), common.said(args)))
-    host = jobs.host(config_dir, job.options, commands.run, NoCheckpoint())
-    return common.show(host, job)
+    return common.show(common.host_of(config_dir, job.options), job)

@@ -19,7 +19,7 @@ def add(commands: common.Commands) -> None:
         "names now. Keys and certificates in the store stay. Refused while TLSA records of the lineage's key are in the DNS.",
     )
     undo.add_argument("name", metavar="LINEAGE", help="as certbot-dovecot status has it")
-    undo.add_argument("--now", action="store_true", help="whatever the DNS says")
+    undo.add_argument("--now", "--force", action="store_true", dest="now", help="whatever the DNS says")
     common.add_config_dir(undo)
     undo.set_defaults(run=run)
 

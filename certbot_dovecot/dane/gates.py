@@ -1,8 +1,14 @@
-"""The gate that a TLSA record passes before it leaves a record set, or begins one.  Pure.
+"""The two gates of rule D28.  Pure: what is served, what the DNS says and a clock in; what must not be done, and why, out.
 
-Several hosts may share one record set: each address of a host name, and each alias that leads to the set.  A host that still
-serves a former key needs that key's record (rule D18).  So before a record of ours is deleted, and before an admin is told to
-delete one, every address is asked what it serves, and the answers are judged here:
+**The key gate** (:func:`keys_held`) stands before every change of the key that an endpoint serves: an install, a renewal, a
+switch, an undo, a rollback.  A key leaves an endpoint only if no TLSA record that counts matches it, or if the records are
+proven to match the key that comes as well.  The endpoint is asked what it serves now.  One that does not answer serves what its
+configuration names when it is started.  What cannot be told holds the key.
+
+**The record gate** (:func:`held`, :func:`refused`, :func:`guarded`) stands before every record that leaves a record set, or
+begins one.  Several hosts may share one record set: each address of a host name, and each alias that leads to the set.  A host
+that still serves a former key needs that key's record (rule D18).  So before a record of ours is deleted, and before an admin
+is told to delete one, every address is asked what it serves, and the answers are judged here:
 
 * If records are left in the set, every address must have answered, and one of the records that are left must match its key.
 * If none is left, clients no longer check that name.  Then the deletion is held only by an address that is known to serve a key
@@ -19,15 +25,67 @@ Nothing here does I/O or fails.
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Iterable
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
+from enum import Enum
 from typing import Optional
 
 from certbot_dovecot.dane import rollover
-from certbot_dovecot.dane.answers import AddressAnswer, Data, Key, Survey, host_of, port_of
+from certbot_dovecot.dane.answers import AddressAnswer, Data, Key, Owner, Survey, host_of, port_of
 from certbot_dovecot.dane.publish import Change
-from certbot_dovecot.dane.rollover import Standing
+from certbot_dovecot.dane.rollover import Evidence, Standing
+
+
+@dataclass(frozen=True)
+class KeyChange:
+    """What becomes of the key at one owner name, for clients that ask for its host name.
+
+    :param owner: ``_port._tcp.host.``.
+    :param now: what they get now, or would get if the endpoint were started; None if neither can be told.
+    :param after: what they would get; None if that cannot be told, or if there is no certificate for them any more.
+    """
+
+    owner: str
+    now: Optional[Key]
+    after: Optional[Key]
+
+
+class Hold(Enum):
+    """Why a key must stay.
+
+    ``NEEDED``: a record that counts matches it, and none the key that comes.  ``UNPROVEN``: both match, and it is not known
+    since when.  ``EARLY``: both match, and caches may still hold the set of before.  ``UNKNOWN``: the DNS does not tell, or the
+    endpoint does not.
+    """
+
+    NEEDED = "needed"
+    UNPROVEN = "unproven"
+    EARLY = "early"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True)
+class HeldKey:
+    """A key that must stay at one owner name.
+
+    :param owner: the owner name.
+    :param place: where its records stand, aliases followed.
+    :param hold: why.
+    :param reason: the same in words, a clause without a stop.
+    :param after: the key that would come; None if that cannot be told.
+    :param ttl: the longest that a cache may hold the set, seconds.
+    :param until: the earliest moment at which the key may change, where that is known.
+    """
+
+    owner: str
+    place: str
+    hold: Hold
+    reason: str
+    after: Optional[Key]
+    ttl: int = 0
+    until: Optional[datetime.datetime] = None
 
 
 @dataclass(frozen=True)
@@ -54,6 +112,79 @@ class Mismatch:
         """The address in words: ``192.0.2.2 (mail.example.org, ports 25, 465)``."""
         numbers = f"port{'s' if len(self.ports) > 1 else ''} {', '.join(map(str, self.ports))}"
         return f"{self.address} ({self.host}, {numbers})" if self.address else f"the address of {self.host} ({numbers})"
+
+
+def keys_held(
+    changes: Iterable[KeyChange],
+    survey: Survey,
+    evidence: Optional[Evidence],
+    now: datetime.datetime,
+    floor: datetime.timedelta = rollover.FLOOR,
+) -> tuple[HeldKey, ...]:
+    """Which keys must stay, and why; empty if every change may be made.
+
+    A change from a key that no record matches is free: it takes nothing from anybody.
+
+    :param survey: what the DNS says of the owner names.
+    :param evidence: of earlier looks, about any two keys; None for none.
+    :param now: the clock, UTC.
+    :param floor: as for :func:`certbot_dovecot.dane.rollover.earliest`.
+    """
+    owners = {owner.name: owner for owner in survey.owners}
+    found = (_held_key(change, owners[change.owner], evidence, now, floor) for change in changes if change.owner in owners)
+    return tuple(dict.fromkeys(one for one in found if one is not None))
+
+
+def _held_key(
+    change: KeyChange, owner: Owner, evidence: Optional[Evidence], now: datetime.datetime, floor: datetime.timedelta
+) -> Optional[HeldKey]:
+    if change.now is not None and change.now == change.after:
+        return None
+    ttl = max((seen.ttl for seen in owner.seen), default=0)
+
+    def held_by(hold: Hold, reason: str, until: Optional[datetime.datetime] = None) -> HeldKey:
+        return HeldKey(owner.name, owner.place, hold, reason, change.after, ttl, until)
+
+    doubt = rollover.doubt(owner)
+    if doubt:
+        return held_by(Hold.UNKNOWN, doubt)
+    if not rollover.counts(owner):
+        gone = _gone(owner, change.now, evidence, now, floor)
+        return held_by(Hold.EARLY, *gone) if gone else None
+    if change.now is None:
+        return held_by(Hold.UNKNOWN, f"{owner.name} has TLSA records, and what is served there could not be found out")
+    before = rollover.standing(owner, change.now)
+    if before is Standing.MISMATCH:
+        return None
+    if before is Standing.DOUBT:
+        return held_by(Hold.UNKNOWN, f"{owner.name} has TLSA records of which it is not known whether they match")
+    if change.after is None or rollover.standing(owner, change.after) is not Standing.MATCH:
+        return held_by(
+            Hold.NEEDED,
+            f"{owner.name} has a TLSA record of the key that is served now (3 1 1 {change.now.sha256}), and not everywhere one "
+            "of the key that would be served",
+        )
+    about = evidence is not None and (evidence.current, evidence.following) == (change.now.sha256, change.after.sha256)
+    until = rollover.earliest(evidence, floor) if evidence is not None and about else None
+    if until is None:
+        return held_by(Hold.UNPROVEN, f"{owner.name} has TLSA records of both keys, and it is not known since when")
+    if now < until:
+        said = f"caches may hold the records of before for {owner.name} until {until:%Y-%m-%d %H:%M} UTC"
+        return held_by(Hold.EARLY, said, until)
+    return None
+
+
+def _gone(
+    owner: Owner, key: Optional[Key], evidence: Optional[Evidence], now: datetime.datetime, floor: datetime.timedelta
+) -> Optional[tuple[str, Optional[datetime.datetime]]]:
+    """What to say of records that are gone and that caches may still hold; None if there are none."""
+    if evidence is None or not evidence.stood or key is None or evidence.current != key.sha256:
+        return None
+    until = rollover.earliest(evidence, floor) if not evidence.owners else None
+    if (evidence.owners and owner.name not in evidence.owners) or (until is not None and now >= until):
+        return None
+    left = f" until {until:%Y-%m-%d %H:%M} UTC" if until else ""
+    return f"the TLSA records of {owner.name} are gone, and caches may hold them{left}", until
 
 
 def matches(records: AbstractSet[Data], key: Key) -> bool:

@@ -272,6 +272,17 @@ def counts(owner: Owner) -> bool:
     return _published(owner)
 
 
+def doubt(owner: Owner) -> str:
+    """Why nothing can be said of an owner name; empty if something can.
+
+    Name servers that cannot be asked are no doubt where a resolver says that there is no record, and nobody says otherwise:
+    many hosts may only ask their resolver.
+    """
+    said = _doubt(owner)
+    absent = bool(owner.target) and owner.validity is not Validity.BOGUS and not any(_sets(owner))
+    return "" if absent else said
+
+
 def timely(survey: Survey, now: datetime.datetime) -> bool:
     """Whether a survey is fresh enough to act on; one from the future is not, for a clock has jumped."""
     return survey.at <= now <= survey.at + FRESH

@@ -23,7 +23,7 @@ FLOORS = [
     {"rotation", "store", "state", "transaction", "lineages", "plan", "glance", "ledger", "pairs", "seen", "health",
      "former", "checks", "deploy", "monitoring", "renewals"},
     {"reconcile", "summary", "hook", "jobs", "orphans", "records", "preview", "watch", "publishing", "handover", "standby",
-     "rollover", "status", "show", "undo", "leaving", "csr", "install_cert", "announced", "surroundings", "doctor",
+     "rollover", "status", "show", "undo", "leaving", "csr", "install_cert", "surroundings", "doctor",
      "sharing"},
     {"door", "door_key", "installer", "cli"},
 ]
