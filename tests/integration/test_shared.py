@@ -121,6 +121,7 @@ def test_a_shared_lineage_keeps_its_key_all_year_and_changes_it_once_in_the_next
     assert set(served(web).values()) == {(view.live_leaf(NAME), new)}
 
 
+@pytest.mark.long
 def test_a_lineage_of_its_own_for_mail_is_the_better_way(web, turn):
     web.certbot("--nginx", "-d", NAME)
     shown = web.certbot("install", "--installer", "dovecot", "--cert-name", NAME).stdout
@@ -145,6 +146,7 @@ def test_a_lineage_of_its_own_for_mail_is_the_better_way(web, turn):
 
 
 @pytest.mark.skipif(bool(packages.missing(packages.NAME_SERVERS)), reason="it needs name servers")
+@pytest.mark.long
 def test_a_new_key_under_published_records_is_critical_until_the_dns_follows(web, names, turn):
     web.certbot("--nginx", "-d", SECURE)
     install = ("install", "--installer", "dovecot", "--cert-name", SECURE)

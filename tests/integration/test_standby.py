@@ -186,6 +186,7 @@ def test_a_damaged_record_keeps_every_key(host):
     assert (key_of(OTHER), served(host)) == (second, {first})
 
 
+@pytest.mark.long
 def test_two_that_cannot_be_told_apart_keep_their_keys_and_it_is_said(host):
     keys = key_of(NAME), key_of(OTHER)
     path = f"/etc/letsencrypt/renewal/{OTHER}.conf"
