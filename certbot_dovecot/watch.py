@@ -195,15 +195,17 @@ def judge(pair: Pair, relevant: Survey, now: datetime.datetime, wanted: bool, gu
     return step
 
 
-def recall(pair: Pair, survey: Survey, ports: Collection[int]) -> Step:
+def recall(pair: Pair, survey: Survey, ports: Collection[int], own: Collection[str]) -> Step:
     """What the survey that was filed last meant, at its time.
 
     :param ports: those that are ours.
+    :param own: owner names whose clients do not get another lineage's certificate.
     :raises Problem: a leaf cannot be read.
     """
     guarded = frozenset(owner.name for owner in survey.owners if owner.port not in ports)
     names = pair.serving.lineage.names()
-    others = {owner.name for owner in survey.owners if not owner_names.is_named(pair.options, names, owner.name)}
+    every = [owner.name for owner in survey.owners]
+    others = {name for name in every if name not in own or not owner_names.is_named(pair.options, names, name)}
     keys = [key for key in (pair.serving.key(), pair.following()) if key]
     return judge(pair, rollover.relevant(survey, guarded, keys, others, pair.retired()), survey.at, False, guarded)
 
