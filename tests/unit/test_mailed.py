@@ -16,8 +16,8 @@ from certbot_dovecot.problems import BundleProblem
 from tests.lab import ca
 
 NOW = datetime.datetime.now(datetime.timezone.utc)
-OURS = ca.CA.make("Ours", steps=2)
-OTHER = ca.CA.make("Other")
+OURS = ca.CA.make("Ours", steps=2, now=NOW)
+OTHER = ca.CA.make("Other", now=NOW)
 MADE = OURS.leaf(["mail.example.test"])
 FORMS = {
     "PEM": mailed.pem,
