@@ -282,10 +282,14 @@ def _which(options: Options) -> tuple[str, str, str]:
 
 
 def _ours(known: _Installation, one: Deployed) -> list[Served]:
-    """Endpoints for which the configuration names its files, for clients that ask for its first name."""
+    """Endpoints for which the configuration names its files, for clients that ask for the first name that it is served for."""
     if not one.servers or one.leaf is None:
         return []
-    return [each for each in _served(known, probe.sni_for(one.leaf.names)) if _is_ours(known, each)]
+    return [each for each in _served(known, _main(known, one.leaf)) if _is_ours(known, each)]
+
+
+def _main(known: _Installation, leaf: Leaf) -> Optional[str]:
+    return seen.name_of(known.servers, leaf.names, known.place.owns)
 
 
 def _served(known: _Installation, sni: Optional[str]) -> list[Served]:
@@ -310,7 +314,7 @@ def _look(
     :param known: all lineages that there are records of.
     :param found: those that are shown.
     :param once: those that a server does not name any more.
-    :param ours: the endpoints that are configured with them, for clients that ask for their first names.
+    :param ours: the endpoints that are configured with them, for clients that ask for the first name that each is served for.
     """
     shown = [one for one in known if one.name in found]
     owners = {os.path.normpath(one.place.path): found[one.name] for one in shown}
@@ -345,7 +349,7 @@ def _questions(
     for known in shown:
         one = found[known.name]
         hosts = [sni for name in (one.leaf.names if one.leaf and one.servers else ()) if (sni := probe.sni_for([name]))]
-        main = probe.sni_for(one.leaf.names) if one.leaf else None
+        main = _main(known, one.leaf) if one.leaf else None
         first.append([Wanted(each, one, main, known.name if main else "") for each in ours[known.name]])
         further += [(known, host) for host in dict.fromkeys(hosts)]
     looked = further if every else questions.spread(further, questions.MOST)

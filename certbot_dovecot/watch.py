@@ -233,7 +233,7 @@ def places(way: Way, seen: Look) -> tuple[Place, ...]:
     """
     pair, chosen = seen.pair, seen.pair.options
     names, following = sorted(pair.serving.lineage.names()), pair.following()
-    configured, answers = records.ask(chosen, names, way.run)
+    configured, answers = records.ask(chosen, names, owner_names.owner_of(way, pair), way.run)
     known = {key.sha256: key for key in (*pair.retired(), pair.serving.key(), following) if key}
     unasked = {one.endpoint.port for one in configured} - {answer.endpoint.port for answer in answers}
     dark = {answer.endpoint.port for answer in answers if answer.leaf is None}
@@ -272,8 +272,7 @@ def named(way: Way, pair: Pair, name: str) -> bool:
     :raises Problem: a server's configuration cannot be read.
     """
     place = store.folder(way.home, pair.options.store, name)
-    seen = owner_names.configured(way, pair.options, sorted(pair.serving.lineage.names()))
-    return any(one.pair and place.owns(one.pair.cert) for one in seen)
+    return any(one.pair and place.owns(one.pair.cert) for one in owner_names.configured(way, pair))
 
 
 def write_down(way: Way, pair: Pair, change: Callable[[Ledger], Ledger]) -> Pair:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from tests.integration import view
 from tests.integration.conftest import updated_by
 from tests.integration.test_dane import LATER, NEW_YEAR, RFC2136, renew
 from tests.integration.test_overlapping import MANUAL
@@ -36,10 +37,10 @@ def test_records_and_a_rollover_of_a_wildcard_beside_a_lineage_for_one_of_its_ho
     assert "Serving it now:            Dovecot 110 (pop3), 143 (imap), 993 (imap)" in installed
     assert THEIRS not in installed
     assert [mailhost.served(993, sni=one).spki for one in (THEIRS, OURS)] == [theirs, first]
-    lines = told("tlsa", "wild").splitlines()
-    assert f";   _993._tcp.*.{ZONE}. 3600 IN TLSA 3 1 1 {first}" in lines
-    assert THEIRS not in "".join(lines)
-    assert f"_993._tcp.{THEIRS}. 3600 IN TLSA 3 1 1 {theirs}" in told("tlsa", "exact").splitlines()
+    exact, wild = told("tlsa").split("; TLSA records of the certificate wild")
+    assert f"_993._tcp.{THEIRS}. 3600 IN TLSA 3 1 1 {theirs}" in exact
+    assert f";   _993._tcp.*.{ZONE}. 3600 IN TLSA 3 1 1 {first}" in wild
+    assert THEIRS not in wild
 
     told("deploy", "exact")
     assert THEIRS not in told("standby", "wild")
@@ -57,3 +58,21 @@ def test_records_and_a_rollover_of_a_wildcard_beside_a_lineage_for_one_of_its_ho
     renew(mailhost, servers, NEW_YEAR)
     assert [mailhost.served(993, sni=one).spki for one in (THEIRS, OURS)] == [theirs, second]
     assert [stands(servers, 993, one) for one in (THEIRS, OURS)] == [{theirs}, {second}]
+
+
+def test_a_lineage_whose_first_name_another_one_has_taken_is_looked_after_for_the_rest(mailhost, servers):
+    install(mailhost, "both", f"{OURS},{THEIRS}")
+    install(mailhost, "exact", OURS)
+    theirs, ours = key_of("exact"), key_of("both")
+    assert [mailhost.served(993, sni=one).spki for one in (OURS, THEIRS)] == [theirs, ours]
+    shown = mailhost.run("certbot-dovecot", "tlsa", "both").stdout
+    assert f"_993._tcp.{THEIRS}. 3600 IN TLSA 3 1 1 {ours}" in shown
+    assert OURS not in shown
+    mailhost.certbot("renew", "-q")
+    assert [stands(servers, 993, one) for one in (OURS, THEIRS)] == [{theirs}, {ours}]
+    # Its records keep its key, and its renewal reaches the servers.
+    servers.catch_up()
+    renew(mailhost, servers, NEW_YEAR, "--force-renewal", "--cert-name", "both")
+    assert key_of("both") == ours
+    assert mailhost.served(993, sni=THEIRS).digest == view.live_leaf("both")
+    assert mailhost.served(993, sni=OURS).spki == theirs
