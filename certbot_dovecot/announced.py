@@ -52,7 +52,8 @@ def look(way: Way, job: Job) -> Word:
     record = jobs.remembered(way.config_dir, job.lineage)
     if record is None or not record.servers or not record.stem or job.options.dane == "off":
         return Word()
-    path = store.folder(way.home, job.options.store, job.lineage).cert(record.stem)
+    place = store.folder(way.home, job.options.store, job.lineage)
+    path = place.cert(record.stem)
     if not os.path.exists(path):
         # An install that mends a store; nobody can say what was served.
         return Word()
@@ -62,7 +63,7 @@ def look(way: Way, job: Job) -> Word:
         return Word()
     current, following = _key(present), _key(bundles.leaf_of(bundle.combined, job.source.cert))
     names = bundles.names_of(present)
-    ports = records.served(*records.ask(job.options, names, way.run), {current.sha256})
+    ports = records.served(*records.ask(job.options, names, place.owns, way.run), {current.sha256})
     hosts = owner_names.hosts_of(way, job.options, names)
     made = tlsa.records(hosts.every, {port: [following.sha256] for port in ports})
     if not made:

@@ -24,9 +24,9 @@ from typing import Optional
 from cryptography import x509
 
 from certbot_dovecot import bundle as bundles
-from certbot_dovecot import files, jobs, ledger, lineages, pairs, renewals, rotation, sharing, store, surroundings, watch
+from certbot_dovecot import files, jobs, ledger, lineages, pairs, renewals, rotation, seen, sharing, store, surroundings, watch
 from certbot_dovecot.dane import gates, rollover
-from certbot_dovecot.dane.answers import Key, Owner, port_of
+from certbot_dovecot.dane.answers import Key, Owner, host_of, port_of
 from certbot_dovecot.dane.rollover import Standing
 from certbot_dovecot.monitoring import questions, remedies
 from certbot_dovecot.monitoring.keepers import Keepers
@@ -99,7 +99,7 @@ def make(way: Way, names: Sequence[str] = (), every: bool = False, dns: bool = F
     shown = {one.name: one for one in all_of_them if one.installed or one.name in names}
     found = {name: _deployed(way, one) for name, one in shown.items()}
     ours = {name: _ours(shown[name], one) for name, one in found.items()}
-    found = {name: _with_dns(way, one, ours[name], dns) for name, one in found.items()}
+    found = {name: _with_dns(way, shown[name], one, ours[name], dns) for name, one in found.items()}
     found = _with_renewals(way, found, {name: one.record.options for name, one in shown.items()})
     notes += dict.fromkeys(note for one in found.values() for note in one.dns_notes)
     once = {one.name: found.get(one.name) or _deployed(way, one) for one in all_of_them if one.once}
@@ -109,9 +109,9 @@ def make(way: Way, names: Sequence[str] = (), every: bool = False, dns: bool = F
             f"{len(endpoints)} of {len(endpoints) + unasked} combinations of name and endpoint were asked. To ask all: --all, "
             "or name a lineage."
         )
-    known = {one.name: {owner.name: owner for owner in one.owners} for one in found.values()}
+    known = {name: _own(shown[name], one.owners, ours[name]) for name, one in found.items()}
     deployed = tuple(sorted([*damaged, *found.values()], key=lambda one: one.name))
-    endpoints = tuple(replace(one, dane=_standing(one, known.get(one.lineage, {}), deployed)) for one in endpoints)
+    endpoints = tuple(replace(one, dane=_standing(one, known.get(one.lineage, ()), deployed)) for one in endpoints)
     return Status(
         way.clock(),
         deployed,
@@ -175,22 +175,22 @@ def _deployed(way: Way, known: _Installation) -> Deployed:
         return replace(one, problem=str(problem))
 
 
-def _with_dns(way: Way, one: Deployed, ours: Sequence[Served], now: bool) -> Deployed:
+def _with_dns(way: Way, known: _Installation, one: Deployed, ours: Sequence[Served], now: bool) -> Deployed:
     """With the standby, and what was found at the last look at the DNS, or is found now."""
     if not one.servers or one.problem:
         return one
     try:
-        return _recalled(way, one, ours, now)
+        return _recalled(way, known, one, ours, now)
     except Problem as problem:
         return replace(one, problem=str(problem))
 
 
-def _recalled(way: Way, one: Deployed, ours: Sequence[Served], now: bool) -> Deployed:
+def _recalled(way: Way, known: _Installation, one: Deployed, ours: Sequence[Served], now: bool) -> Deployed:
     place = store.folder(way.home, "", pairs.first_of(way.home, one.name))
-    known = ledger.load(place)
-    if known is None and not now:
+    noted = ledger.load(place)
+    if noted is None and not now:
         return one
-    one = replace(one, standby=pairs.partner(way.home, one.name), asked=known.asked if known else None)
+    one = replace(one, standby=pairs.partner(way.home, one.name), asked=noted.asked if noted else None)
     other = lineages.load(way.config_dir, one.standby) if one.standby else None
     if other is not None and os.access(other.source.cert, os.R_OK):
         one = replace(one, standby_leaf=_leaf(other.source.cert))
@@ -205,7 +205,8 @@ def _recalled(way: Way, one: Deployed, ours: Sequence[Served], now: bool) -> Dep
     elif one.asked is not None and (survey := ledger.survey_of(place)) is not None:
         one = replace(one, owners=survey.owners)
         if pair is not None:
-            one = replace(one, step=watch.recall(pair, survey, {served.endpoint.port for served in ours}))
+            own = {owner.name for owner in _own(known, survey.owners, ours)}
+            one = replace(one, step=watch.recall(pair, survey, {served.endpoint.port for served in ours}, own))
     if pair is None:
         return one
     return replace(one, due=rotation.is_due(pair.options.key_rotation, pair.since(), way.clock()))
@@ -281,10 +282,14 @@ def _which(options: Options) -> tuple[str, str, str]:
 
 
 def _ours(known: _Installation, one: Deployed) -> list[Served]:
-    """Endpoints for which the configuration names its files, for clients that ask for its first name."""
+    """Endpoints for which the configuration names its files, for clients that ask for the first name that it is served for."""
     if not one.servers or one.leaf is None:
         return []
-    return [each for each in _served(known, probe.sni_for(one.leaf.names)) if _is_ours(known, each)]
+    return [each for each in _served(known, _main(known, one.leaf)) if _is_ours(known, each)]
+
+
+def _main(known: _Installation, leaf: Leaf) -> Optional[str]:
+    return seen.name_of(known.servers, leaf.names, known.place.owns)
 
 
 def _served(known: _Installation, sni: Optional[str]) -> list[Served]:
@@ -309,7 +314,7 @@ def _look(
     :param known: all lineages that there are records of.
     :param found: those that are shown.
     :param once: those that a server does not name any more.
-    :param ours: the endpoints that are configured with them, for clients that ask for their first names.
+    :param ours: the endpoints that are configured with them, for clients that ask for the first name that each is served for.
     """
     shown = [one for one in known if one.name in found]
     owners = {os.path.normpath(one.place.path): found[one.name] for one in shown}
@@ -344,7 +349,7 @@ def _questions(
     for known in shown:
         one = found[known.name]
         hosts = [sni for name in (one.leaf.names if one.leaf and one.servers else ()) if (sni := probe.sni_for([name]))]
-        main = probe.sni_for(one.leaf.names) if one.leaf else None
+        main = _main(known, one.leaf) if one.leaf else None
         first.append([Wanted(each, one, main, known.name if main else "") for each in ours[known.name]])
         further += [(known, host) for host in dict.fromkeys(hosts)]
     looked = further if every else questions.spread(further, questions.MOST)
@@ -421,12 +426,19 @@ def _heals(known: _Installation, one: Deployed, server: IMailServer, asked: Aske
     return remedies.heals(server, known.place, known.record.stem, one.leaf.names, asked.sni or None, [asked.endpoint])
 
 
-def _standing(one: Asked, owners: Mapping[str, Owner], found: Sequence[Deployed]) -> Optional[Standing]:
+def _own(known: _Installation, owners: Sequence[Owner], ours: Sequence[Served]) -> list[Owner]:
+    """Those of the owner names whose clients do not get another certificate than the lineage's."""
+    hosts = dict.fromkeys(host_of(owner.name) for owner in owners)
+    elsewhere = seen.elsewhere(hosts, ours, lambda host: _served(known, host), known.place.owns)
+    return [owner for owner in owners if owner.name not in elsewhere]
+
+
+def _standing(one: Asked, owners: Sequence[Owner], found: Sequence[Deployed]) -> Optional[Standing]:
     """What the records for an endpoint mean for the key that it serves, of all names of its lineage the worst."""
     lineage = next((each for each in found if each.name == one.lineage), None)
     if one.leaf is None or lineage is None or lineage.asked is None:
         return None
-    mine = [owner for owner in owners.values() if owner.port == one.endpoint.port]
+    mine = [owner for owner in owners if owner.port == one.endpoint.port]
     order = (Standing.MISMATCH, Standing.PARTLY, Standing.DOUBT, Standing.MATCH, Standing.NONE)
     return min((rollover.standing(owner, one.leaf.key) for owner in mine), key=order.index, default=None)
 

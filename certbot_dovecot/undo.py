@@ -273,13 +273,14 @@ def _refuse(way: Way, name: str, record: state.State, pair: Optional[Pair]) -> N
     :param pair: None for a certificate from elsewhere, or one that certbot does not know any more.
     :raises Problem: it must not leave the servers yet.
     """
-    chosen, path = record.options, store.folder(way.home, record.options.store, name).cert(record.stem)
+    chosen, place = record.options, store.folder(way.home, record.options.store, name)
+    path = place.cert(record.stem)
     if chosen.dane == "off" or not record.servers or not os.path.exists(path):
         return
     leaf = bundles.leaf_of(files.read(path), path)
     names, key = bundles.names_of(leaf), Key(*bundles.digests_of(leaf))
     hosts = owner_names.hosts_of(way, chosen, names)
-    ports = records.served(*records.ask(chosen, names, way.run), {key.sha256})
+    ports = records.served(*records.ask(chosen, names, place.owns, way.run), {key.sha256})
     said = way.ask(chosen, sorted({record.owner for record in tlsa.records(hosts.every, ports)}))
     ttl = max([3600, *(seen.ttl for owner in said.owners for seen in owner.seen)])
     standing = {owner.place: rollover.standing(owner, key) for owner in said.owners}

@@ -197,8 +197,8 @@ def test_what_cli_ini_says():
     assert renewals.cli_says("no-directory-hooks-x = true\n", "no-directory-hooks") == ""
 
 
-SHORT = replace(AUTHORITY, signer=ca._make("Ends soon", [], AUTHORITY.root, ca=True, end=5 * DAY))
-CROSS = ca._make("Lab Root", [], ca.CA.make("Old").root, AUTHORITY.root.key, ca=True, end=-1)
+SHORT = replace(AUTHORITY, signer=ca.make("Ends soon", [], AUTHORITY.root, ca=True, end=5 * DAY, now=NOW))
+CROSS = ca.make("Lab Root", [], ca.CA.make("Old").root, AUTHORITY.root.key, ca=True, end=-1, now=NOW)
 
 
 def test_a_chain_that_all_clients_can_follow():
@@ -254,7 +254,7 @@ def aged(year, issued=0, **changes):
     """A lineage whose certificate was issued in year ``issued`` for a key of ``year``, both counted from this one."""
     # In the middle of the year, so that a day more or less does not matter.
     middle = datetime.datetime(NOW.year, 7, 1, tzinfo=datetime.timezone.utc)
-    begin = (middle.replace(year=NOW.year + issued) - datetime.datetime.now(datetime.timezone.utc)).total_seconds()
+    begin = (middle.replace(year=NOW.year + issued) - NOW).total_seconds()
     made = AUTHORITY.leaf([NAME], begin=begin, end=begin + 800 * DAY)
     one = held(made, year=NOW.year + year, **changes)
     return found("key-age", snapshot.facts(one, now=middle + datetime.timedelta(days=30)))
