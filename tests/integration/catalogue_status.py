@@ -238,6 +238,12 @@ CASES = {
     "nothing is installed": Case(
         "no certificate is installed by certbot-dovecot on this host", lambda bench: bench.host.reset(), leaves=False
     ),
+    "one is not installed": Case(
+        "it is not installed by certbot-dovecot on this host",
+        lambda bench: bench.host.run("certbot-dovecot", "undo", NAME),
+        args=(NAME,),
+        leaves=False,
+    ),
     "a damaged record": Case("not everything could be looked at: ...", damage, robot=move_away, leaves=False),
     "a record of another key": Case(
         "... serves a key that no set of its TLSA records matches",
