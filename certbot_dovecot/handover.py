@@ -332,7 +332,7 @@ def _with_standby(way: Way, name: str) -> Pair:
             where=name,
             left="The servers serve what they did",
             todo=f"Make one: certbot-dovecot standby {quote(pair.name)}. If the key is lost, replace it now: certbot renew "
-            f"--cert-name {quote(name)} --force-renewal --new-key, and its TLSA records in the DNS",
+            f"--cert-name {quote(pair.serving.lineage.name)} --force-renewal --new-key, and its TLSA records in the DNS",
         )
     if pair.standby.spent():
         raise Problem(

@@ -42,10 +42,24 @@ def findings(status: Status) -> tuple[Finding, ...]:
         found += [*_records(lineage), *_expiry(lineage, status), *_keys(lineage)]
         found += [*upkeep.addresses(lineage), *upkeep.stale(lineage), *upkeep.upkeep(lineage, status)]
     found += _endpoints(status.endpoints)
-    if not any(lineage.servers for lineage in status.lineages) and not status.failures:
-        todo = "certbot --installer dovecot -d NAME gets and installs one"
-        found.append(Finding(Grade.UNKNOWN, "", "no certificate is installed by certbot-dovecot on this host", todo))
-    return ranked(found)
+    return ranked([*found, *_not_installed(status)])
+
+
+def _not_installed(status: Status) -> list[Finding]:
+    """Lineages that were asked for and no server has; or the host's, where there is none at all.
+
+    Where a server or a record cannot be read, nobody knows.
+    """
+    if status.failures:
+        return []
+    if status.chosen:
+        gone = [one for one in status.lineages if one.name in status.chosen and not one.servers and not one.problem]
+        what = "it is not installed by certbot-dovecot on this host"
+        return [Finding(Grade.UNKNOWN, one.name, what, again(_first(one))) for one in gone]
+    if any(lineage.servers or lineage.problem for lineage in status.lineages):
+        return []
+    todo = "certbot --installer dovecot -d NAME gets and installs one"
+    return [Finding(Grade.UNKNOWN, "", "no certificate is installed by certbot-dovecot on this host", todo)]
 
 
 def ranked(found: Iterable[Finding]) -> tuple[Finding, ...]:
@@ -112,6 +126,11 @@ def _records(one: Deployed) -> list[Finding]:
             )
         )  # fmt: skip
     return found
+
+
+def _first(one: Deployed) -> Deployed:
+    """Of two lineages that change places and are not installed, the one that can be."""
+    return replace(one, name=one.first) if one.first else one
 
 
 def again(one: Deployed) -> str:

@@ -16,6 +16,7 @@ A lineage or a server that cannot be looked at is a finding, and the others are 
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -35,7 +36,7 @@ from certbot_dovecot.monitoring.questions import Wanted
 from certbot_dovecot.problems import NotInstalled, Problem
 from certbot_dovecot.renewals import By
 from certbot_dovecot.servers import discovery, probe
-from certbot_dovecot.servers.contract import IMailServer, Served
+from certbot_dovecot.servers.contract import Endpoint, IMailServer, Served
 from certbot_dovecot.servers.probe import Question
 from certbot_dovecot.state import Options, State
 from certbot_dovecot.store import Folder
@@ -91,12 +92,16 @@ def make(way: Way, names: Sequence[str] = (), every: bool = False, dns: bool = F
     :param dns: ask the DNS now, also for keys that nobody looks after.
     :raises Problem: there is no such lineage.
     """
-    records, damaged = _records(way, names)
+    others = _others(way, names)
+    records, damaged = _records(way, names, others.values())
     held = [one.options for one in records.values() if one.servers or one.installing or one.withdrawn]
     chosen = held + [records[name].options for name in names if name in records]
-    servers, failures, notes = _servers(way, chosen or [Options()])
+    servers, failures, dark, notes = _servers(way, chosen or [Options()])
     all_of_them = [_installation(way, name, record, servers) for name, record in records.items()]
-    shown = {one.name: one for one in all_of_them if one.installed or one.name in names}
+    here = {one.name for one in all_of_them if one.installed}
+    instead = {name: other for name, other in others.items() if other in here and name not in here}
+    shown = {one.name: one for one in all_of_them if one.name in here or (one.name in names and one.name not in instead)}
+    notes = [*(pairs.told(name, other) for name, other in instead.items()), *notes]
     found = {name: _deployed(way, one) for name, one in shown.items()}
     ours = {name: _ours(shown[name], one) for name, one in found.items()}
     found = {name: _with_dns(way, shown[name], one, ours[name], dns) for name, one in found.items()}
@@ -120,19 +125,31 @@ def make(way: Way, names: Sequence[str] = (), every: bool = False, dns: bool = F
         tuple(notes),
         once=tuple((server, once[one.name]) for one in all_of_them for server in one.once),
         unasked=unasked,
+        dns=dns,
+        dark=dark,
+        chosen=tuple(names),
     )
 
 
-def _records(way: Way, names: Sequence[str]) -> tuple[dict[str, State], list[Deployed]]:
-    """The records of ``names``, or of all lineages; and what is said of those that cannot be read."""
+def _others(way: Way, names: Iterable[str]) -> dict[str, str]:
+    """Lineage to the other one of its pair, of those that are in one; what cannot be read is told by :func:`_with_dns`."""
+    found = {}
+    for name in names:
+        with contextlib.suppress(Problem):
+            found[name] = pairs.partner(way.home, name)
+    return {name: other for name, other in found.items() if other}
+
+
+def _records(way: Way, names: Sequence[str], others: Iterable[str]) -> tuple[dict[str, State], list[Deployed]]:
+    """The records of ``names`` and ``others``, or of all lineages; and what is said of those that cannot be read."""
     records, damaged = {}, []
-    for name in names or store.lineages(way.home):
+    for name in dict.fromkeys([*names, *others]) if names else store.lineages(way.home):
         try:
             record = jobs.remembered(way.config_dir, name)
         except Problem as problem:
             damaged.append(Deployed(name, problem=str(problem)))
             continue
-        if record is None and lineages.load(way.config_dir, name) is None:
+        if record is None and name in names and lineages.load(way.config_dir, name) is None:
             raise jobs.missing(way.config_dir, name)
         records[name] = record or State()
     return records, damaged
@@ -162,6 +179,7 @@ def _deployed(way: Way, known: _Installation) -> Deployed:
         open=known.open,
         withdrawn=known.withdrawn,
         publishes=record.options.publishes,
+        dane_off=record.options.dane == "off",
     )
     try:
         if record.stem:
@@ -177,10 +195,15 @@ def _deployed(way: Way, known: _Installation) -> Deployed:
 
 def _with_dns(way: Way, known: _Installation, one: Deployed, ours: Sequence[Served], now: bool) -> Deployed:
     """With the standby, and what was found at the last look at the DNS, or is found now."""
-    if not one.servers or one.problem:
+    if one.problem:
         return one
     try:
-        return _recalled(way, known, one, ours, now)
+        if one.servers:
+            return _recalled(way, known, one, ours, now)
+        # Where the record of its pair cannot be read, nobody knows what is installed in its place.
+        first = pairs.first_of(way.home, one.name)
+        there = first != one.name and lineages.load(way.config_dir, first) is not None
+        return replace(one, first=first if there else "")
     except Problem as problem:
         return replace(one, problem=str(problem))
 
@@ -198,6 +221,7 @@ def _recalled(way: Way, known: _Installation, one: Deployed, ours: Sequence[Serv
     if pair is not None and now:
         seen = watch.look(way, pair, note=False)
         one = replace(one, owners=seen.survey.owners, step=seen.step, asked=seen.survey.at, dns_notes=seen.survey.notes)
+        one = replace(one, looked_up=True)
         # What an address of this host serves is said of its endpoints.
         here = {served.endpoint.port for served in ours}
         elsewhere = [each for each in seen.survey.addresses if port_of(each.owner) not in here or not way.is_own(each.address)]
@@ -231,7 +255,7 @@ def _with_renewal(
     if chosen.reuse_key is False or str(parameters.get("reuse_key")).lower() == "false":
         # A new key at every renewal is what the admin wants.
         renewing = replace(renewing, keeps_key=True)
-    one = replace(one, renewing=renewing, certbot=renewals.version(), dane_off=chosen.dane == "off")
+    one = replace(one, renewing=renewing, certbot=renewals.version())
     try:
         pair = way.pair(one.name) if one.live else None
         if pair is None or pair.serving.lineage.name != one.name:
@@ -249,10 +273,13 @@ def _with_renewal(
 _Servers = dict[tuple[str, str, str], tuple[IMailServer, ...]]
 
 
-def _servers(way: Way, chosen: Iterable[Options]) -> tuple[_Servers, tuple[tuple[str, str], ...], list[str]]:
-    """The servers by the options that name them; those that cannot be looked at, with the reason; notes."""
+def _servers(
+    way: Way, chosen: Iterable[Options]
+) -> tuple[_Servers, tuple[tuple[str, str], ...], tuple[Endpoint, ...], list[str]]:
+    """The servers by the options that name them; those that cannot be looked at, with the reason; endpoints likewise; notes."""
     found: _Servers = {}
     failures: dict[str, str] = {}
+    dark: dict[Endpoint, None] = {}
     notes: dict[str, None] = {}
     for options in chosen:
         which = _which(options)
@@ -272,9 +299,10 @@ def _servers(way: Way, chosen: Iterable[Options]) -> tuple[_Servers, tuple[tuple
             else:
                 usable.append(server)
                 notes.update(dict.fromkeys(view.notes))
+                dark.update(dict.fromkeys(each.endpoint for each in view.unasked))
         found[which] = tuple(usable)
         notes.update(dict.fromkeys(host.notes))
-    return found, tuple(failures.items()), list(notes)
+    return found, tuple(failures.items()), tuple(dark), list(notes)
 
 
 def _which(options: Options) -> tuple[str, str, str]:

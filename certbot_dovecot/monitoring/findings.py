@@ -53,7 +53,7 @@ def _judge(one: Asked, status: Status) -> Iterator[Finding]:
     elif leaf.self_signed and keeper is None and _ours(one, status):
         names = " and ".join(dict.fromkeys(each.name for each in _ours(one, status)))
         what = f" serves a self-signed certificate {health.about(leaf)}, on a server that is to serve {names}"
-        yield Finding(Grade.WARNING, _owner(one, status), what, _instead(one, status))
+        yield Finding(Grade.WARNING, _owner(one, status), what, _instead(one, status) + _meant(one, status))
 
 
 def _ours(one: Asked, status: Status) -> list[Deployed]:
@@ -116,7 +116,6 @@ def _renew(one: Asked, leaf: Leaf, status: Status) -> str:
 def _instead(one: Asked, status: Status) -> str:
     """The remedy for a certificate that nobody renews."""
     once = _once(one, status)
-    meant = "; ".join(f"certbot-dovecot undo {quote(lineage.name)}" for lineage in once)
     healing = next((lineage for lineage in _ours(one, status) if lineage.name == one.heals), None)
     again = next((lineage for lineage in once if lineage.lost or lineage.external), None)
     todo = f"Have the configuration name another certificate instead{_at(one)}, then {_reload(one)}"
@@ -124,4 +123,10 @@ def _instead(one: Asked, status: Status) -> str:
         todo = f"certbot install --installer dovecot --cert-name {quote(healing.name)} puts its certificate there"
     elif again is not None:
         todo = health.again(again)
-    return todo + (f"; if it is meant, {meant}" if meant else "")
+    return todo
+
+
+def _meant(one: Asked, status: Status) -> str:
+    """How an admin says so who wants a self-signed one there.  One that ends is told of whoever's it is."""
+    undone = "; ".join(f"certbot-dovecot undo {quote(lineage.name)}" for lineage in _once(one, status))
+    return f"; if it is meant, {undone}" if undone else ""

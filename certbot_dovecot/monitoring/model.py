@@ -92,6 +92,8 @@ class Deployed:
     :param publishes: whether records are published by us.
     :param owners: what was said of the owner names.
     :param mismatches: addresses of its hosts whose key the records do not match, if the DNS was asked now (rule D18).
+    :param first: for which lineage it was made to stand by, if none of the two is installed; empty for none.
+    :param looked_up: whether the DNS was asked now.
     :param dns_notes: what of the DNS was not looked at, if it was asked now; full sentences.
     :param renewing: what its renewals do; None if certbot does not know it, or that could not be told.
     :param stale: owner names whose records match a former key of it only.
@@ -119,6 +121,8 @@ class Deployed:
     publishes: bool = False
     owners: tuple[Owner, ...] = ()
     mismatches: tuple[Mismatch, ...] = ()
+    first: str = ""
+    looked_up: bool = False
     dns_notes: tuple[str, ...] = ()
     renewing: Optional[Renewing] = None
     stale: tuple[str, ...] = ()
@@ -181,6 +185,9 @@ class Status:
     :param notes: full sentences.
     :param once: (server, lineage): it was installed there, and the server's configuration does not name its files any more.
     :param unasked: how many combinations of name and endpoint were not asked.
+    :param dns: whether the DNS was to be asked now.
+    :param dark: endpoints that cannot be asked from this host; ``notes`` say why.
+    :param chosen: the lineages that were asked for; empty for all that are installed.
     """
 
     at: datetime.datetime
@@ -192,3 +199,6 @@ class Status:
     critical: Optional[datetime.timedelta] = None
     once: tuple[tuple[str, Deployed], ...] = ()
     unasked: int = 0
+    dns: bool = False
+    dark: tuple[Endpoint, ...] = ()
+    chosen: tuple[str, ...] = ()

@@ -38,9 +38,9 @@ UNPLAYED = {
     "its renewals do not reach the servers: ..., and its renewal conf does not name the installer": (
         "test_reach.py plays every way, and test_shared.py that of a web server's lineage; doctor says the same, see there"
     ),
-    "... serves the key 3 1 1 ..., which ...": "it needs a second host; test_several_hosts.py plays it",
+    "... serves the key 3 1 1 ..., which ...": "it needs a second host; test_several_hosts.py plays both ways",
     "... could not be asked, so it is not known whether a TLSA record matches its key: ...": (
-        "it needs a second host; test_several_hosts.py plays it"
+        "it needs a second host; test_several_hosts.py plays both ways"
     ),
 }
 
@@ -237,6 +237,12 @@ CASES = {
     ),
     "nothing is installed": Case(
         "no certificate is installed by certbot-dovecot on this host", lambda bench: bench.host.reset(), leaves=False
+    ),
+    "one is not installed": Case(
+        "it is not installed by certbot-dovecot on this host",
+        lambda bench: bench.host.run("certbot-dovecot", "undo", NAME),
+        args=(NAME,),
+        leaves=False,
     ),
     "a damaged record": Case("not everything could be looked at: ...", damage, robot=move_away, leaves=False),
     "a record of another key": Case(

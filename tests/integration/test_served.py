@@ -143,9 +143,10 @@ def test_what_was_not_asked_is_said(mailhost):
     result = status(mailhost)
     assert result.code == 0
     assert "combinations of name and endpoint were asked. To ask all: --all, or name a lineage." in result.stdout
-    assert result.stdout.endswith("All that was asked is well.\n")
-    assert " not asked for | " in status(mailhost, "--nagios").stdout
-    assert status(mailhost, "--all").stdout.endswith("All is well.\n")
+    assert "Not looked at: " in result.stdout.splitlines()[-1]
+    assert " combinations of name and endpoint (--all asks them); the DNS (--dns asks it).\n" in result.stdout
+    assert "; not looked at: " in status(mailhost, "--nagios").stdout
+    assert status(mailhost, "--all").stdout.endswith("Not looked at: the DNS (--dns asks it).\n")
     # An endpoint is asked without a name all the same.
     asked = json.loads(status(mailhost, "--json").stdout)["endpoints"]
     assert {one["port"] for one in asked if one["sni"] is None} == set(view.tls_ports())

@@ -11,6 +11,7 @@ import pytest
 
 from tests.integration import view
 from tests.integration.test_install import NAME
+from tests.integration.test_status import UNLOOKED
 from tests.lab import names as name_servers
 from tests.lab import nginx, packages
 
@@ -93,7 +94,7 @@ def test_a_shared_lineage_keeps_its_key_all_year_and_changes_it_once_in_the_next
     assert "installer = nginx" in conf(NAME)
     assert "reuse_key = True" in conf(NAME)
     assert live(NAME)[1] == key
-    assert (status(web).code, status(web).stdout.splitlines()[-1]) == (0, "All is well.")
+    assert (status(web).code, status(web).stdout.splitlines()[-1]) == (0, UNLOOKED)
     assert "reuse-key: " not in web.run("certbot-dovecot", "doctor", check=False).stdout
     for _ in range(2):
         old = live(NAME)

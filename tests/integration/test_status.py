@@ -15,6 +15,9 @@ from tests.integration.test_renew import CONFIGURATIONS
 EVERYTHING = (*CONFIGURATIONS, "/etc/letsencrypt", "/var/lib/letsencrypt")
 
 
+UNLOOKED = "No fault was found in what was looked at. Not looked at: the DNS (--dns asks it)."
+
+
 def status(mailhost, *args, under=()):
     return mailhost.run(*under, "certbot-dovecot", "status", *args, check=False)
 
@@ -34,7 +37,7 @@ def test_all_is_well_in_every_form_and_nothing_is_written(mailhost):
     before = mailhost.snapshot(*EVERYTHING)
     result = status(mailhost)
     assert (result.code, result.stderr) == (0, "")
-    assert result.stdout.endswith("All is well.\n")
+    assert result.stdout.endswith(f"{UNLOOKED}\n")
     assert "\033" not in result.stdout
     assert f"{NAME}  2026  ECDSA P-256" in result.stdout
     document = json.loads(status(mailhost, "--json").stdout)
@@ -63,6 +66,14 @@ def test_without_a_right_to_write_and_without_being_root(mailhost):
     result = status(mailhost, under=nobody)
     assert (result.code, result.stderr) == (0, "")
     assert result.stdout.count("its certificate") == len(view.tls_ports())
+    unread = f"certbot's own copy of {NAME}, which cannot be read"
+    assert result.stdout.endswith(f"Not looked at: {unread}; the DNS (--dns asks it).\n")
+    # Nor does --dns help then: nothing is said that would not be so.
+    result = status(mailhost, "--dns", under=nobody)
+    assert result.stdout.endswith(f"Not looked at: {unread}; the DNS for {NAME}.\n")
+    # Where DANE is off, the DNS does not matter.
+    mailhost.certbot("install", "--installer", "dovecot", "--cert-name", NAME, "--dovecot-dane", "off")
+    assert status(mailhost).stdout.endswith("All is well.\n")
 
 
 def test_a_server_that_is_down_and_one_that_serves_something_else(mailhost):

@@ -132,16 +132,20 @@ def test_what_clients_cannot_trust_is_never_silent(conditions):
 
 
 def test_how_it_is_shown():
-    status = Status(NOW, (installed(),), (served(own=True, sni=NAME, whose=NAME, keeper=EXTERNAL),), unasked=7)
+    known = (installed(looked_up=True),)
+    status = Status(NOW, known, (served(own=True, sni=NAME, whose=NAME, keeper=EXTERNAL),), unasked=7, dns=True)
     [row] = [line for line in show.table(status, (), plain).splitlines() if line.startswith("993")]
     assert "other.example.org, until 2027-01-23, self-signed" in row
-    assert show.table(status, (), plain).endswith("All that was asked is well.")
+    assert show.table(status, (), plain).endswith(
+        "No fault was found in what was looked at. Not looked at: 7 combinations of name and endpoint (--all asks them)."
+    )
     document = json.loads(show.as_json(status, ()))
     [one] = document["endpoints"]
     assert (one["right"], one["for_its_name"], one["renewed_by"]) == (False, False, {"kind": "external", "name": OTHER})
     assert one["serves"]["self_signed"]
     assert document["unasked"] == 7
-    assert ", 7 not asked for |" in show.nagios(replace(status, endpoints=()), ())
+    line = show.nagios(replace(status, endpoints=()), ())
+    assert "; not looked at: 7 combinations of name and endpoint (--all asks them) |" in line
     assert " wrong_endpoints=1;" in show.nagios(replace(status, endpoints=status.endpoints * 3), ())
 
 
