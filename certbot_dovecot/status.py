@@ -28,8 +28,8 @@ from certbot_dovecot import files, jobs, ledger, lineages, pairs, renewals, rota
 from certbot_dovecot.dane import gates, rollover
 from certbot_dovecot.dane.answers import Key, Owner, port_of
 from certbot_dovecot.dane.rollover import Standing
-from certbot_dovecot.monitoring import questions, remedies
-from certbot_dovecot.monitoring.keepers import Keepers
+from certbot_dovecot.monitoring import findings, questions, remedies
+from certbot_dovecot.monitoring.keepers import Keepers, origin
 from certbot_dovecot.monitoring.model import Asked, Deployed, Leaf, Status
 from certbot_dovecot.monitoring.questions import Wanted
 from certbot_dovecot.problems import NotInstalled, Problem
@@ -110,17 +110,19 @@ def make(way: Way, names: Sequence[str] = (), every: bool = False, dns: bool = F
             "or name a lineage."
         )
     known = {one.name: {owner.name: owner for owner in one.owners} for one in found.values()}
+    unread = [(server.name, table) for some in servers.values() for server in some for table in server.look().unread]
     deployed = tuple(sorted([*damaged, *found.values()], key=lambda one: one.name))
     endpoints = tuple(replace(one, dane=_standing(one, known.get(one.lineage, {}), deployed)) for one in endpoints)
-    return Status(
+    seen = Status(
         way.clock(),
         deployed,
         endpoints,
         failures,
-        tuple(notes),
         once=tuple((server, once[one.name]) for one in all_of_them for server in one.once),
         unasked=unasked,
+        unread=tuple(dict.fromkeys(unread)),
     )
+    return replace(seen, notes=(*notes, *findings.tables(seen)))
 
 
 def _records(way: Way, names: Sequence[str]) -> tuple[dict[str, State], list[Deployed]]:
@@ -144,8 +146,14 @@ def _installation(way: Way, name: str, record: State, servers: _Servers) -> _Ins
     if mine is None:
         # Not installed by our record: any server may name its files all the same.
         mine = tuple(server for some in servers.values() for server in some)
-    naming = frozenset(server.name for server in mine if any(place.owns(pair.cert) for pair in server.look().pairs))
+    naming = frozenset(server.name for server in mine if _names(server, place, record))
     return _Installation(name, record, place, mine, naming)
+
+
+def _names(server: IMailServer, place: Folder, record: State) -> bool:
+    """Whether a server's configuration names a lineage's files; by our record, where this user may not read all of it."""
+    view = server.look()
+    return any(place.owns(pair.cert) for pair in view.pairs) or bool(view.unread and server.name in record.servers)
 
 
 def _deployed(way: Way, known: _Installation) -> Deployed:
@@ -295,6 +303,12 @@ def _is_ours(known: _Installation, served: Served) -> bool:
     return served.pair is not None and known.place.owns(served.pair.cert)
 
 
+def _would_be_ours(known: _Installation, served: Served) -> bool:
+    """Whether its files are configured, be it that a table of somebody else's decides."""
+    over = served.table.over if served.table else None
+    return _is_ours(known, served) or (over is not None and known.place.owns(over.cert))
+
+
 def _look(
     way: Way,
     known: Sequence[_Installation],
@@ -356,7 +370,7 @@ def _questions(
     seen = {(one.served.endpoint, one.sni) for some in first for one in some}
     views = [(known, name, _served(known, name)) for known, name in looked]
     for known, _, served in views:
-        here[known.name] |= {each.endpoint for each in served if _is_ours(known, each)}
+        here[known.name] |= {each.endpoint for each in served if _would_be_ours(known, each)}
     names: list[list[Wanted]] = []
     for known, name, served in views:
         group = [each for each in served if each.endpoint in here[known.name] and (each.endpoint, name) not in seen]
@@ -377,10 +391,12 @@ def _ask(wanted: Sequence[Wanted], options: Sequence[Options]) -> list[Asked]:
     for one, answer in zip(wanted, answers):
         if answer.leaf is not None and answer.leaf not in parsed:
             parsed[answer.leaf] = _parsed(answer.leaf)
-        path = one.served.pair.cert if one.served.pair else ""
-        if one.lineage is not None and path not in expected:
-            expected[path] = _digest(path)
         leaf = parsed.get(answer.leaf) if answer.leaf is not None else None
+        path = one.served.pair.cert if one.served.pair else ""
+        if one.lineage is None and leaf is not None:
+            path = origin([*one.served.others, *([path] if path else [])], leaf.digest)
+        elif one.lineage is not None and path not in expected:
+            expected[path] = _digest(path)
         found.append(
             Asked(
                 one.served.endpoint,
@@ -391,6 +407,7 @@ def _ask(wanted: Sequence[Wanted], options: Sequence[Options]) -> list[Asked]:
                 answer.error or ("" if leaf else "it cannot be parsed"),
                 whose=one.whose,
                 path=path,
+                table=one.served.table,
             )
         )
     return found
@@ -406,12 +423,19 @@ def _with_remedy(
 ) -> Asked:
     """With where the configuration names what is served, and whose install would change that."""
     server = servers.get(one.endpoint.server)
-    if not _foreign(one) or server is None:
+    if server is not None and one.lineage and one.leaf is not None and not one.expects:
+        # Of two with keys of one algorithm, a server has the last only.
+        instead = next((path for path in server.look().others if _digest(path) == one.leaf.digest), "")
+        one = replace(one, instead=instead, places=remedies.places(server, instead))
+    if not _foreign(one) or server is None or one.instead:
         return one
     mine = [each for each in known if each.name in found and one.whose in ("", each.name)]
     mine = [each for each in mine if one.endpoint.server in (*each.installed, *each.once)]
     healing = next((each.name for each in mine if _heals(each, found[each.name], server, one)), "")
-    return replace(one, places=remedies.places(server, one.path), heals=healing)
+    places = remedies.places(server, one.path)
+    if one.table is not None and not places:
+        places = (one.table.where,)
+    return replace(one, places=places, heals=healing)
 
 
 def _heals(known: _Installation, one: Deployed, server: IMailServer, asked: Asked) -> bool:

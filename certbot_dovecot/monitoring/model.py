@@ -14,7 +14,7 @@ from certbot_dovecot.dane.rollover import Standing, Step
 from certbot_dovecot.monitoring.keepers import Keeper
 from certbot_dovecot.problems import sentence
 from certbot_dovecot.renewals import Renewing
-from certbot_dovecot.servers.contract import Endpoint
+from certbot_dovecot.servers.contract import Endpoint, Table
 
 
 class Grade(IntEnum):
@@ -141,6 +141,8 @@ class Asked:
     :param path: the certificate file that the configuration names for it; empty if that is not known.
     :param places: ``file:line`` of every line of the server's configuration that names this file; empty if it is ours.
     :param heals: name of the lineage whose install would change that; empty for none.
+    :param table: a table of somebody else's that decides what is served; None if none does.
+    :param instead: a file that the configuration names beside ``path``, and that has what was served; empty for none.
     """
 
     endpoint: Endpoint
@@ -155,6 +157,8 @@ class Asked:
     path: str = ""
     places: tuple[str, ...] = ()
     heals: str = ""
+    table: Optional[Table] = None
+    instead: str = ""
 
     @property
     def expects(self) -> bool:
@@ -181,6 +185,7 @@ class Status:
     :param notes: full sentences.
     :param once: (server, lineage): it was installed there, and the server's configuration does not name its files any more.
     :param unasked: how many combinations of name and endpoint were not asked.
+    :param unread: (server, table of certificates by name) of tables that this user may not read.
     """
 
     at: datetime.datetime
@@ -192,3 +197,4 @@ class Status:
     critical: Optional[datetime.timedelta] = None
     once: tuple[tuple[str, Deployed], ...] = ()
     unasked: int = 0
+    unread: tuple[tuple[str, str], ...] = ()
