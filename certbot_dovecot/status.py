@@ -22,15 +22,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Optional
 
-from cryptography import x509
-
-from certbot_dovecot import bundle as bundles
-from certbot_dovecot import files, jobs, ledger, lineages, pairs, renewals, rotation, seen, sharing, store, surroundings, watch
+from certbot_dovecot import jobs, ledger, lineages, pairs, renewals, rotation, seen, sharing, store, surroundings, watch
 from certbot_dovecot.dane import gates, rollover
-from certbot_dovecot.dane.answers import Key, Owner, host_of, port_of
+from certbot_dovecot.dane.answers import Owner, host_of, port_of
 from certbot_dovecot.dane.rollover import Standing
-from certbot_dovecot.monitoring import questions, remedies
-from certbot_dovecot.monitoring.keepers import Keepers
+from certbot_dovecot.monitoring import findings, leaves, questions, remedies
+from certbot_dovecot.monitoring.keepers import Keepers, origin
 from certbot_dovecot.monitoring.model import Asked, Deployed, Leaf, Status
 from certbot_dovecot.monitoring.questions import Wanted
 from certbot_dovecot.problems import NotInstalled, Problem
@@ -45,7 +42,6 @@ from certbot_dovecot.watch import Way
 #: Seconds for all questions.
 SECONDS = 10.0
 
-_CURVES = {"secp256r1": "P-256", "secp384r1": "P-384", "secp521r1": "P-521"}
 
 
 @dataclass(frozen=True)
@@ -115,20 +111,22 @@ def make(way: Way, names: Sequence[str] = (), every: bool = False, dns: bool = F
             "or name a lineage."
         )
     known = {name: _own(shown[name], one.owners, ours[name]) for name, one in found.items()}
+    unread = [(server.name, table) for some in servers.values() for server in some for table in server.look().unread]
     deployed = tuple(sorted([*damaged, *found.values()], key=lambda one: one.name))
     endpoints = tuple(replace(one, dane=_standing(one, known.get(one.lineage, ()), deployed)) for one in endpoints)
-    return Status(
+    made = Status(
         way.clock(),
         deployed,
         endpoints,
         failures,
-        tuple(notes),
         once=tuple((server, once[one.name]) for one in all_of_them for server in one.once),
         unasked=unasked,
         dns=dns,
         dark=dark,
         chosen=tuple(names),
+        unread=tuple(dict.fromkeys(unread)),
     )
+    return replace(made, notes=(*notes, *findings.tables(made)))
 
 
 def _others(way: Way, names: Iterable[str]) -> dict[str, str]:
@@ -161,8 +159,14 @@ def _installation(way: Way, name: str, record: State, servers: _Servers) -> _Ins
     if mine is None:
         # Not installed by our record: any server may name its files all the same.
         mine = tuple(server for some in servers.values() for server in some)
-    naming = frozenset(server.name for server in mine if any(place.owns(pair.cert) for pair in server.look().pairs))
+    naming = frozenset(server.name for server in mine if _names(server, place, record))
     return _Installation(name, record, place, mine, naming)
+
+
+def _names(server: IMailServer, place: Folder, record: State) -> bool:
+    """Whether a server's configuration names a lineage's files; by our record, where this user may not read all of it."""
+    view = server.look()
+    return any(place.owns(pair.cert) for pair in view.pairs) or bool(view.unread and server.name in record.servers)
 
 
 def _deployed(way: Way, known: _Installation) -> Deployed:
@@ -183,10 +187,10 @@ def _deployed(way: Way, known: _Installation) -> Deployed:
     )
     try:
         if record.stem:
-            one = replace(one, leaf=_leaf(known.place.cert(record.stem)))
+            one = replace(one, leaf=leaves.read(known.place.cert(record.stem)))
         # Without being root, certbot's own copy cannot be read: then nothing is said of it.
         if lineage is not None and os.access(lineage.source.cert, os.R_OK):
-            live = _leaf(lineage.source.cert)
+            live = leaves.read(lineage.source.cert)
             one = replace(one, live=live.digest, leaf=one.leaf or live)
         return one
     except Problem as problem:
@@ -216,7 +220,7 @@ def _recalled(way: Way, known: _Installation, one: Deployed, ours: Sequence[Serv
     one = replace(one, standby=pairs.partner(way.home, one.name), asked=noted.asked if noted else None)
     other = lineages.load(way.config_dir, one.standby) if one.standby else None
     if other is not None and os.access(other.source.cert, os.R_OK):
-        one = replace(one, standby_leaf=_leaf(other.source.cert))
+        one = replace(one, standby_leaf=leaves.read(other.source.cert))
     pair = way.pair(one.name) if one.live else None
     if pair is not None and now:
         seen = watch.look(way, pair, note=False)
@@ -328,6 +332,12 @@ def _is_ours(known: _Installation, served: Served) -> bool:
     return served.pair is not None and known.place.owns(served.pair.cert)
 
 
+def _would_be_ours(known: _Installation, served: Served) -> bool:
+    """Whether its files are configured, be it that a table of somebody else's decides."""
+    over = served.table.over if served.table else None
+    return _is_ours(known, served) or (over is not None and known.place.owns(over.cert))
+
+
 def _look(
     way: Way,
     known: Sequence[_Installation],
@@ -389,7 +399,7 @@ def _questions(
     seen = {(one.served.endpoint, one.sni) for some in first for one in some}
     views = [(known, name, _served(known, name)) for known, name in looked]
     for known, _, served in views:
-        here[known.name] |= {each.endpoint for each in served if _is_ours(known, each)}
+        here[known.name] |= {each.endpoint for each in served if _would_be_ours(known, each)}
     names: list[list[Wanted]] = []
     for known, name, served in views:
         group = [each for each in served if each.endpoint in here[known.name] and (each.endpoint, name) not in seen]
@@ -409,11 +419,13 @@ def _ask(wanted: Sequence[Wanted], options: Sequence[Options]) -> list[Asked]:
     found = []
     for one, answer in zip(wanted, answers):
         if answer.leaf is not None and answer.leaf not in parsed:
-            parsed[answer.leaf] = _parsed(answer.leaf)
-        path = one.served.pair.cert if one.served.pair else ""
-        if one.lineage is not None and path not in expected:
-            expected[path] = _digest(path)
+            parsed[answer.leaf] = leaves.parse(answer.leaf)
         leaf = parsed.get(answer.leaf) if answer.leaf is not None else None
+        path = one.served.pair.cert if one.served.pair else ""
+        if one.lineage is None and leaf is not None:
+            path = origin([*one.served.others, *([path] if path else [])], leaf.digest)
+        elif one.lineage is not None and path not in expected:
+            expected[path] = leaves.digest(path)
         found.append(
             Asked(
                 one.served.endpoint,
@@ -424,6 +436,7 @@ def _ask(wanted: Sequence[Wanted], options: Sequence[Options]) -> list[Asked]:
                 answer.error or ("" if leaf else "it cannot be parsed"),
                 whose=one.whose,
                 path=path,
+                table=one.served.table,
             )
         )
     return found
@@ -439,12 +452,19 @@ def _with_remedy(
 ) -> Asked:
     """With where the configuration names what is served, and whose install would change that."""
     server = servers.get(one.endpoint.server)
-    if not _foreign(one) or server is None:
+    if server is not None and one.lineage and one.leaf is not None and not one.expects:
+        # Of two with keys of one algorithm, a server has the last only.
+        instead = next((path for path in server.look().others if leaves.digest(path) == one.leaf.digest), "")
+        one = replace(one, instead=instead, places=remedies.places(server, instead))
+    if not _foreign(one) or server is None or one.instead:
         return one
     mine = [each for each in known if each.name in found and one.whose in ("", each.name)]
     mine = [each for each in mine if one.endpoint.server in (*each.installed, *each.once)]
     healing = next((each.name for each in mine if _heals(each, found[each.name], server, one)), "")
-    return replace(one, places=remedies.places(server, one.path), heals=healing)
+    places = remedies.places(server, one.path)
+    if one.table is not None and not places:
+        places = (one.table.where,)
+    return replace(one, places=places, heals=healing)
 
 
 def _heals(known: _Installation, one: Deployed, server: IMailServer, asked: Asked) -> bool:
@@ -473,37 +493,3 @@ def _standing(one: Asked, owners: Sequence[Owner], found: Sequence[Deployed]) ->
 
 def _algorithm(lineage: Optional[Deployed]) -> Optional[str]:
     return lineage.leaf.algorithm.split(" ")[0].lower() if lineage and lineage.leaf else None
-
-
-def _digest(path: str) -> str:
-    try:
-        return bundles.digest_of(bundles.leaf_of(files.read(path), path))
-    except Problem:
-        return ""
-
-
-def _leaf(path: str) -> Leaf:
-    """The first certificate of a file.
-
-    :raises Problem: it cannot be read.
-    """
-    return describe(bundles.leaf_of(files.read(path), path))
-
-
-def _parsed(der: bytes) -> Optional[Leaf]:
-    from cryptography.exceptions import UnsupportedAlgorithm
-
-    try:
-        return describe(x509.load_der_x509_certificate(der))
-    except (ValueError, UnsupportedAlgorithm, Problem):
-        return None
-
-
-def describe(certificate: x509.Certificate) -> Leaf:
-    """What we say of a certificate."""
-    algorithm, parameter = bundles.kind_of(certificate)
-    start, end = bundles.validity(certificate)
-    shown = f"{algorithm.upper()} {_CURVES.get(parameter, parameter)}"
-    key = Key(*bundles.digests_of(certificate))
-    own = bundles.is_self_signed(certificate)
-    return Leaf(bundles.names_of(certificate), bundles.digest_of(certificate), key, shown, start, end, own)

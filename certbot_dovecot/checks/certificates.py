@@ -269,7 +269,7 @@ def nobody_renews(known: Facts) -> Iterator[Finding]:
                 todo = health.again_or_undo(name, sorted(pem.names) if pem else ())
                 yield Finding("nobody-renews", Severity.WARNING, what, path, todo, name)
     for one in known.elsewhere:
-        pem = known.pems.get(one.path)
+        pem = one.pem or known.pems.get(one.path)
         if one.keeper is None and pem is not None and pem.certificates:
             yield from _elsewhere(known, one, pem)
 

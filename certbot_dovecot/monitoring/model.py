@@ -14,7 +14,7 @@ from certbot_dovecot.dane.rollover import Standing, Step
 from certbot_dovecot.monitoring.keepers import Keeper
 from certbot_dovecot.problems import sentence
 from certbot_dovecot.renewals import Renewing
-from certbot_dovecot.servers.contract import Endpoint
+from certbot_dovecot.servers.contract import Endpoint, Table
 
 
 class Grade(IntEnum):
@@ -145,6 +145,8 @@ class Asked:
     :param path: the certificate file that the configuration names for it; empty if that is not known.
     :param places: ``file:line`` of every line of the server's configuration that names this file; empty if it is ours.
     :param heals: name of the lineage whose install would change that; empty for none.
+    :param table: a table of somebody else's that decides what is served; None if none does.
+    :param instead: a file that the configuration names beside ``path``, and that has what was served; empty for none.
     """
 
     endpoint: Endpoint
@@ -159,6 +161,8 @@ class Asked:
     path: str = ""
     places: tuple[str, ...] = ()
     heals: str = ""
+    table: Optional[Table] = None
+    instead: str = ""
 
     @property
     def expects(self) -> bool:
@@ -188,6 +192,7 @@ class Status:
     :param dns: whether the DNS was to be asked now.
     :param dark: endpoints that cannot be asked from this host; ``notes`` say why.
     :param chosen: the lineages that were asked for; empty for all that are installed.
+    :param unread: (server, table of certificates by name) of tables that this user may not read.
     """
 
     at: datetime.datetime
@@ -202,3 +207,4 @@ class Status:
     dns: bool = False
     dark: tuple[Endpoint, ...] = ()
     chosen: tuple[str, ...] = ()
+    unread: tuple[tuple[str, str], ...] = ()

@@ -14,6 +14,7 @@ from tests.integration.catalogue_status import (
     SECOND,
     SECURE,
     SNAKEOIL,
+    chain_of_own,
     delete,
     due_and_published,
     due_without_the_installer,
@@ -22,6 +23,7 @@ from tests.integration.catalogue_status import (
     own_default,
     published,
     roll_back_and_be_told,
+    table_before_ours,
 )
 from tests.integration.remedies import Bench, Case, restart, without_block, without_line
 from tests.integration.sound import CONF, CRON, HOOK, LOCAL, MAIN, MASTER
@@ -470,6 +472,8 @@ CASES = {
     "a key of another user": Case(
         "host.py:permissions:2", lambda _bench: os.chown(f"{STORE}/2026.key", 65534, 0), "it belongs to the user"
     ),
+    "self-signed in a chain": Case("certificates.py:_elsewhere:1", chain_of_own, "self-signed", leaves=False),
+    "a table before ours": Case(SHADOWED, table_before_ours, "wins over the certificate", leaves=False),
     "main.cf wins": Case(SHADOWED, add(MAIN, SHADOW), "wins over the certificate", leaves=False),
     "main.cf wins, taken out": Case(SHADOWED, add(MAIN, SHADOW), "wins over the certificate", pick=1, robot=without_line),
     "a file of one year": Case(LEFT, add(MAIN, TWO), "names a file of one key year", robot=name_live, leaves=False),
