@@ -1,7 +1,7 @@
 # From a bare Debian machine, as root:
 #
-#   make test    set everything up, run all tests, lint and type checks: newest certbot, Debian 12 and 13
-#   make test-all  the same, Debian sid, and certbot 2.1, 2.11 and 3.3
+#   make test    set everything up, run the tests, lint and type checks: newest certbot, Debian 12 and 13
+#   make test-all  the same, the tests that take long, more of them on Debian 12, 13 and sid, and certbot 2.1, 2.11 and 3.3
 #   make bench   measure what the plugin costs
 #   make demo    set everything up, show what the plugin does on a real mail host in a private namespace
 #   make rehearsal  play years of renewals with DANE on real servers, print what a sender would have seen
@@ -24,7 +24,7 @@ test: lab $(TOX)
 
 test-all: lab $(TOX)
 	$(TOX) run
-	$(TOX) run -e remedies,sid,certbot21,certbot211,certbot33
+	$(TOX) run -e long,remedies,bookworm-all,trixie-all,sid-all,certbot21,certbot211,certbot33
 
 bench: lab $(TOX)
 	@$(TOX) run -q -e bench

@@ -31,6 +31,8 @@ from certbot_dovecot.problems import BundleProblem
 
 PublicKey = Union[rsa.RSAPublicKey, ec.EllipticCurvePublicKey]
 
+_BEGIN = b"-----BEGIN CERTIFICATE-----"
+_END_OF_KEY = re.compile(rb"-----END [A-Z ]*PRIVATE KEY-----")
 _BLOCK = re.compile(rb"-----BEGIN CERTIFICATE-----\s.*?-----END CERTIFICATE-----", re.DOTALL)
 _ANY_EXTENDED_KEY_USAGE = x509.ObjectIdentifier("2.5.29.37.0")
 _CURVES = ("secp256r1", "secp384r1", "secp521r1")
@@ -143,11 +145,23 @@ def blocks(data: bytes, path: str) -> list[bytes]:
     :raises BundleProblem: there is none, or the last one has no end.
     """
     found = _BLOCK.findall(data)
-    if data.count(b"-----BEGIN CERTIFICATE-----") != len(found):
+    if data.count(_BEGIN) != len(found):
         raise BundleProblem("a certificate in it is truncated", where=path, todo="Get the complete file again")
     if not found:
         raise BundleProblem("there is no PEM certificate in it", where=path, todo="Give a file of BEGIN CERTIFICATE blocks")
     return [bytes(block) for block in found]
+
+
+def chains(data: bytes, path: str) -> list[list[bytes]]:
+    """The PEM certificates of a file that may have several chains, each behind its key, as ``smtpd_tls_chain_files`` has them.
+
+    :returns: for each chain its certificates, the leaf first; at least one chain.
+    :raises BundleProblem: there is no certificate, or one has no end.
+    """
+    first, *rest = _END_OF_KEY.split(data)
+    if _BEGIN in first or not rest:
+        return [blocks(data, path)]
+    return [blocks(part, path) for part in rest if _BEGIN in part] or [blocks(data, path)]
 
 
 def leaf_of(data: bytes, path: str) -> x509.Certificate:

@@ -59,13 +59,13 @@ def examine(
 
 def _once(run: Runner) -> Runner:
     """Runs each command once: a hundred lineages have few servers, whose configuration does not change meanwhile."""
-    known: dict[tuple[str, ...], Result] = {}
+    known: dict[tuple[tuple[str, ...], Optional[bytes]], Result] = {}
 
     def ask(command: Command) -> Result:
-        argv = tuple(command.argv)
-        if argv not in known:
-            known[argv] = run(command)
-        return known[argv]
+        asked = tuple(command.argv), command.given
+        if asked not in known:
+            known[asked] = run(command)
+        return known[asked]
 
     return ask
 
@@ -251,15 +251,19 @@ class _Gathering:
         stored = {os.path.normpath(path) for path in folders}
         for server in self.servers:
             view = server.look()
-            for path in dict.fromkeys(pair.cert for pair in view.pairs):
-                pem = self._pem(path)
+            named = dict.fromkeys(pair.cert for pair in view.pairs)
+            pems = [(self._pem(path), True) for path in named]
+            pems += [(pem, False) for path in view.others if path not in named for pem in _chains(path)]
+            for pem, of_a_pair in pems:
+                path = pem.path
                 if os.path.dirname(os.path.normpath(path)) in stored or not pem.certificates:
                     continue
                 keeper = known.of(bundles.digest_of(pem.certificates[0]), path)
-                there = [one.endpoint for one in view.served if one.pair and one.pair.cert == path]
+                there = [one.endpoint for one in view.served if path in (one.pair.cert if one.pair else "", *one.others)]
                 mine = [one for one in held if one.record and server.name in (*one.record.servers, *one.record.withdrawn)]
                 healing = next((one.name for one in mine if _heals(one, server, None, there)), "") if keeper is None else ""
-                yield Elsewhere(server.name, path, keeper, remedies.places(server, path), healing)
+                places = remedies.places(server, path)
+                yield Elsewhere(server.name, path, keeper, places, healing, None if of_a_pair else pem)
 
     def _healed(self, facts: Facts) -> Iterable[tuple[str, str, str]]:
         """See :attr:`Facts.healed`: of names that get a certificate which is not for them."""
@@ -348,6 +352,17 @@ class _Gathering:
         except Problem as problem:
             self._note(problem, one.name)
             return one
+
+
+def _chains(path: str) -> list[Pem]:
+    """What is in a file that may have several certificates with their chains, or none; nothing if it cannot be read."""
+    from cryptography import x509
+
+    try:
+        chains = bundles.chains(files.read(path), path)
+        return [Pem(path, tuple(x509.load_pem_x509_certificate(block) for block in chain)) for chain in chains]
+    except (Problem, ValueError):
+        return []
 
 
 def _is_held(held: Iterable[Held], pair: contract.Pair) -> bool:

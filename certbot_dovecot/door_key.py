@@ -84,9 +84,13 @@ class _Choosing:
             step = Step(Kind.KEEP, str(problem).rstrip("."))
         if step.kind is Kind.FREE:
             return choice
-        if choice.why is Why.SAID or (self.config.verb != "renew" and self.door.explicit("reuse_key")):
+        said = choice.why is Why.SAID or (self.config.verb != "renew" and self.door.explicit("reuse_key"))
+        if said and self.door.plugin.conf("force"):
             self._warn(pair, "said", handover.said_new(name, step), datetime.timedelta(0))
             return choice
+        if said:
+            self._warn(pair, "said", handover.kept_said(name, step), datetime.timedelta(0))
+            return rotation.hold(current, step.reason)
         self._warn(pair, f"kept {step.kind.value}", handover.kept(name, step), handover.DAY)
         return rotation.hold(current, step.reason)
 

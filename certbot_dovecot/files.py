@@ -145,6 +145,19 @@ def _write(path: str, data: bytes, mode: int, link: Link) -> None:
                     place.unlink(temporary)
 
 
+def set_mode(path: str, mode: int) -> None:
+    """Give the file ``path``, which is no link, these permission bits.
+
+    :raises FileProblem: it cannot be done.
+    """
+    try:
+        with directories.of_file(path, Link.KEEP) as place, place.opened() as descriptor:
+            if descriptor is not None:
+                os.fchmod(descriptor, mode)
+    except OSError as exc:
+        raise problem(path, exc, "cannot be written") from exc
+
+
 def remove(path: str) -> None:
     """Remove ``path``, durably; it may be gone already.
 

@@ -307,6 +307,15 @@ def held(name: str, reason: str) -> str:
     )
 
 
+def kept_said(name: str, step: Step) -> str:
+    """Why a key stays although the admin asks for a new one, and what to do."""
+    return (
+        f"{name}: the key stays, although a new one is asked for, since TLSA records of it may be published: "
+        f"{sentence(step.reason)} To change it when the next key's record is proven: certbot-dovecot standby {quote(name)}. To "
+        "change it all the same: --dovecot-force"
+    )
+
+
 def said_new(name: str, step: Step) -> str:
     """What the admin must know who asks for a new key while records of the present one are published."""
     return (
@@ -336,7 +345,7 @@ def _with_standby(way: Way, name: str) -> Pair:
             where=name,
             left="The servers serve what they did",
             todo=f"Make one: certbot-dovecot standby {quote(pair.name)}. If the key is lost, replace it now: certbot renew "
-            f"--cert-name {quote(name)} --force-renewal --new-key, and its TLSA records in the DNS",
+            f"--cert-name {quote(pair.serving.lineage.name)} --force-renewal --new-key, and its TLSA records in the DNS",
         )
     if pair.standby.spent():
         raise Problem(

@@ -19,7 +19,7 @@ from typing import Optional
 from certbot_dovecot.dane.rollover import Kind, Standing
 from certbot_dovecot.monitoring import upkeep
 from certbot_dovecot.monitoring.model import Asked, Deployed, Finding, Grade, Leaf, Status
-from certbot_dovecot.servers import probe
+from certbot_dovecot.servers import probe, sni_map
 
 #: Of endpoints with the same trouble, so many are named.
 _SHOWN = 4
@@ -38,14 +38,39 @@ def findings(status: Status) -> tuple[Finding, ...]:
     found = [
         Finding(Grade.CRITICAL, "", f"{server} cannot be looked at: {text.rstrip('.')}") for server, text in status.failures
     ]
+    for server, table in status.unread:
+        what = f"what {server} serves by name could not be judged: {table} may not be read by this user"
+        found.append(Finding(Grade.UNKNOWN, "", what, "Run this as root" + _opened(server, table, status)))
     for lineage in status.lineages:
         found += [*_records(lineage), *_expiry(lineage, status), *_keys(lineage)]
         found += [*upkeep.addresses(lineage), *upkeep.stale(lineage), *upkeep.upkeep(lineage, status)]
     found += _endpoints(status.endpoints)
-    if not any(lineage.servers for lineage in status.lineages) and not status.failures:
-        todo = "certbot --installer dovecot -d NAME gets and installs one"
-        found.append(Finding(Grade.UNKNOWN, "", "no certificate is installed by certbot-dovecot on this host", todo))
-    return ranked(found)
+    return ranked([*found, *_not_installed(status)])
+
+
+def _not_installed(status: Status) -> list[Finding]:
+    """Lineages that were asked for and no server has; or the host's, where there is none at all.
+
+    Where a server or a record cannot be read, nobody knows.
+    """
+    if status.failures:
+        return []
+    if status.chosen:
+        gone = [one for one in status.lineages if one.name in status.chosen and not one.servers and not one.problem]
+        what = "it is not installed by certbot-dovecot on this host"
+        return [Finding(Grade.UNKNOWN, one.name, what, again(_first(one))) for one in gone]
+    if any(lineage.servers or lineage.problem for lineage in status.lineages):
+        return []
+    todo = "certbot --installer dovecot -d NAME gets and installs one"
+    return [Finding(Grade.UNKNOWN, "", "no certificate is installed by certbot-dovecot on this host", todo)]
+
+
+def _opened(server: str, table: str, status: Status) -> str:
+    """How our own table is opened to all, which it was not at first."""
+    name = next((one.name for one in status.lineages if server in one.servers and not (one.external or one.lost)), "")
+    if not name or table.rpartition("/")[2] != sni_map.NAME:
+        return ""
+    return f"; or as root, once: certbot-dovecot deploy {quote(name)}, which opens it to all, for it holds no key"
 
 
 def ranked(found: Iterable[Finding]) -> tuple[Finding, ...]:
@@ -103,7 +128,7 @@ def _records(one: Deployed) -> list[Finding]:
                 f"{who} certbot-dovecot deploy {quote(one.name)}",
             )
         )  # fmt: skip
-    elif one.live and one.leaf and one.live != one.leaf.digest:
+    elif one.live and one.leaf and one.live != one.leaf.digest and set(one.servers) - set(one.withdrawn):
         found.append(
             Finding(
                 Grade.WARNING, one.name, "certbot has another certificate than the servers",
@@ -112,6 +137,11 @@ def _records(one: Deployed) -> list[Finding]:
             )
         )  # fmt: skip
     return found
+
+
+def _first(one: Deployed) -> Deployed:
+    """Of two lineages that change places and are not installed, the one that can be."""
+    return replace(one, name=one.first) if one.first else one
 
 
 def again(one: Deployed) -> str:
@@ -227,7 +257,12 @@ def _endpoint(one: Asked) -> list[Finding]:
         grade = Grade.CRITICAL if one.lineage else Grade.WARNING
         why = one.error or "there is none"
         return [Finding(grade, one.lineage, f" serves no usable certificate: {why}", _SEE_THE_LOG)]
-    if not one.expects:
+    if not one.expects and one.instead:
+        what = f" serves another certificate, {about(one.leaf)}, which {one.instead} has, an alternative that takes its place"
+        where = ", ".join(one.places) or one.instead
+        todo = f"Take that pair out of the configuration ({where}), then {RELOAD[one.endpoint.server]}"
+        found.append(Finding(Grade.CRITICAL, one.lineage, what, todo))
+    elif not one.expects:
         todo = f"certbot-dovecot deploy {quote(one.lineage)} reloads and asks again"
         found.append(Finding(Grade.CRITICAL, one.lineage, f" serves another certificate, {about(one.leaf)}", todo))
     if one.dane in (Standing.MISMATCH, Standing.PARTLY):

@@ -181,6 +181,25 @@ def partner(home: str, name: str) -> str:
     return known.standby if name == first else first
 
 
+def installed(home: str, name: str) -> str:
+    """Which of the pair that ``name`` is in is installed, by our record: itself if it is, or if neither is.
+
+    That needs no lineage of certbot's: one that was deleted may be served for long.
+
+    :raises StateProblem: a record cannot be read.
+    """
+    for one in filter(None, (name, partner(home, name))):
+        record = state.load(store.folder(home, "", one).state)
+        if record is not None and (record.servers or record.installing):
+            return one
+    return name
+
+
+def told(name: str, other: str) -> str:
+    """What is said to an admin who asks for ``name``, where the other one of the two is installed; a full sentence."""
+    return f"{name} and {other} are two lineages that change places: {other} is installed now, and {name} is not."
+
+
 def _serves(known: Ledger, one: Member, other: Member) -> bool:
     """Whether the second of the two is the one that is served."""
     if known.turning:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Callable, Optional
 
 from certbot_dovecot import bundle as bundles
-from certbot_dovecot import files, rotation, state, store
+from certbot_dovecot import files, rotation, seen, state, store
 from certbot_dovecot.bundle import Bundle, Source
 from certbot_dovecot.deploy import verify
 from certbot_dovecot.deploy.key_gate import Proposed
@@ -90,6 +90,7 @@ class Plan:
     :param store_edits: the key, then the combined file; empty if both are there.
     :param reload: names of the targets to be reloaded.
     :param verify: names of the targets to be proven on the wire.
+    :param sni: the host name that endpoints are asked for.
     :param withdrawn: servers that no longer name our files, to be left alone.
     :param broken: servers that the lineage is installed on and whose own tools refuse now, with the reason.
     :param notes: what the admin should know of the edits, full sentences.
@@ -106,6 +107,7 @@ class Plan:
     store_edits: tuple[Edit, ...]
     reload: frozenset[str]
     verify: frozenset[str]
+    sni: Optional[str]
     withdrawn: tuple[str, ...] = ()
     broken: tuple[tuple[str, Problem], ...] = ()
     notes: tuple[str, ...] = ()
@@ -143,11 +145,6 @@ class Plan:
             self.job.again,
             self.job.force,
         )
-
-    @property
-    def sni(self) -> Optional[str]:
-        """The host name that endpoints are asked for."""
-        return probe.sni_for(self.bundle.names)
 
     @property
     def down(self) -> frozenset[str]:
@@ -189,14 +186,16 @@ def make(
     bundle = bundles.read(job.source, now)
     stem, years = _stem(job, was, place, bundle, now)
     pair = Pair(place.cert(stem), place.key(stem))
-    sni = probe.sni_for(bundle.names)
-    views = {name: next(server for server in servers if server.name == name).look(sni) for name in views}
+    looked = {server.name: server for server in servers if server.name in views}
+    # An install takes every name; a renewal takes none from a lineage that was installed later.
+    sni = probe.sni_for(bundle.names) if job.explicit else seen.name_of(looked.values(), bundle.names, place.owns)
+    views = {name: server.look(sni) for name, server in looked.items()}
     planned = [(server, server.plan(_claim(place, pair, bundle, _adds(job, was, server.name)))) for server in targets]
     notes = tuple(note for _, made in planned for note in made.notes)
     # A server without a single TLS endpoint (Postfix without a submission service) has nothing to install into, nor has one
     # whose services keep the certificates of others.
     planned = [(server, made) for server, made in planned if made.edits or _names(views[server.name], place)]
-    decided = _decide(job, place, was, bundle, signature, (stem, years), planned, views, (withdrawn, broken), ask)
+    decided = _decide(job, place, was, bundle, signature, (stem, years), planned, views, sni, (withdrawn, broken), ask)
     return replace(decided, notes=notes)
 
 
@@ -307,6 +306,7 @@ def _decide(
     key: tuple[str, tuple[tuple[str, int], ...]],
     planned: Sequence[tuple[IMailServer, Planned]],
     views: dict[str, View],
+    sni: Optional[str],
     lost: tuple[tuple[str, ...], tuple[tuple[str, Problem], ...]],
     ask: bool,
 ) -> Plan:
@@ -326,11 +326,11 @@ def _decide(
         if prove and ask:
             running = server.running()
             endpoints = [served.endpoint for served in views[server.name].served]
-            before = probe.ask_all(endpoints, probe.sni_for(bundle.names), seconds) if running else ()
+            before = probe.ask_all(endpoints, sni, seconds) if running else ()
         changed = bool(made.edits or store_edits or (was and server.name in was.reload))
         for_others = job.prove and running and ask
         stale = _stale(before, views[server.name], pair, bundle)
-        if changed or stale or (for_others and _stale_for_others(server, pair, bundle, seconds)):
+        if changed or stale or (for_others and _stale_for_others(server, pair, bundle, sni, seconds)):
             reload.add(server.name)
         targets.append(Target(server, views[server.name], made.edits, running, before))
     return Plan(
@@ -345,6 +345,7 @@ def _decide(
         store_edits=store_edits,
         reload=frozenset(reload),
         verify=frozenset(target.server.name for target in targets) if prove else frozenset(),
+        sni=sni,
         withdrawn=lost[0],
         broken=lost[1],
     )
@@ -356,12 +357,11 @@ def _stale(answers: Sequence[Answer], view: View, pair: Pair, bundle: Bundle) ->
     return any(answer.endpoint in ours and answer.digest not in ("", bundle.leaf) for answer in answers)
 
 
-def _stale_for_others(server: IMailServer, pair: Pair, bundle: Bundle, seconds: float) -> bool:
-    """The same of clients that ask for another name of the certificate than the first one, or for none.
+def _stale_for_others(server: IMailServer, pair: Pair, bundle: Bundle, first: Optional[str], seconds: float) -> bool:
+    """The same of clients that ask for another name of the certificate than ``first``, or for none.
 
     A server may have a block of its own for one name, and what is right there tells nothing of the others.
     """
-    first = probe.sni_for(bundle.names)
     names = dict.fromkeys([None, *(probe.sni_for([one]) for one in bundle.names[:_OTHERS])])
     questions = [
         probe.Question(served.endpoint, name)

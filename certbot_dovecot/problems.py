@@ -77,6 +77,19 @@ class DeployProblem(Problem):
         self.kept = kept
 
 
+class KeyHeld(Problem):
+    """A key must stay, because TLSA records match it and may not match the one that would come.
+
+    :param add: zone-file lines that would make the change safe, once caches have them.
+    """
+
+    def __init__(
+        self, what: str, *, where: str = "", left: str = "", todo: str = "", add: tuple[str, ...] = ()
+    ) -> None:
+        super().__init__(what, where=where, left=left, todo=todo)
+        self.add = add
+
+
 def sentence(text: str) -> str:
     """``text`` with one stop at its end."""
     text = text.strip()

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
+from typing import Callable
 
 from certbot_dovecot import bundle as bundles
 from certbot_dovecot import commands, files, jobs, lineages, pairs, seen, store
@@ -45,7 +46,7 @@ def make(config_dir: str, name: str, chosen: Options) -> Made:
     """
     place = store.folder(jobs.home(config_dir), chosen.store, name)
     names, following, known = _keys(config_dir, name, place)
-    configured, answers = ask(chosen, names)
+    configured, answers = ask(chosen, names, place.owns)
     ports, servers = served(configured, answers, known), _servers(chosen, commands.run)
     hosts = seen.hosts(names, seen.own_names(servers))
     not_ours = seen.elsewhere(hosts, configured, lambda host: seen.look(servers, host), place.owns)
@@ -56,13 +57,16 @@ def make(config_dir: str, name: str, chosen: Options) -> Made:
     return made
 
 
-def ask(chosen: Options, names: Sequence[str], run: Runner = commands.run) -> tuple[tuple[Served, ...], tuple[Answer, ...]]:
+def ask(
+    chosen: Options, names: Sequence[str], owns: Callable[[str], bool], run: Runner = commands.run
+) -> tuple[tuple[Served, ...], tuple[Answer, ...]]:
     """Every endpoint of this host, and what those that can be asked serve now to clients that ask for ``names``.
 
+    :param owns: whether a file is the lineage's.
     :raises Problem: a server's configuration cannot be read.
     """
-    sni = probe.sni_for(names)
     servers = _servers(chosen, run)
+    sni = seen.name_of(servers, names, owns)
     asked = [one.endpoint for server in servers for one in server.look(sni).served]
     return seen.look(servers, sni), probe.ask_all(asked, sni, chosen.probe_timeout)
 

@@ -1,6 +1,6 @@
 """From what endpoints were seen to serve to the ports that may have TLSA records (rules D13, R5).
 
-Pure, but for :func:`look` and :func:`own_names`.
+Pure, but for :func:`look`, :func:`name_of` and :func:`own_names`.
 
 A port gets records for every key that one of its endpoints was seen serving.  Port 25 is stricter, because other hosts do read
 its records, and send no mail where they do not match: it gets them only if it is among the services that are looked after, as a
@@ -15,6 +15,7 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import Callable, Optional
 
 from certbot_dovecot.dane import tlsa
+from certbot_dovecot.servers import probe
 from certbot_dovecot.servers.contract import Endpoint, IMailServer, Served
 from certbot_dovecot.servers.dovecot_view import name_matches
 
@@ -43,6 +44,20 @@ def look(servers: Iterable[IMailServer], sni: Optional[str]) -> tuple[Served, ..
     """
     views = [server.look(sni) for server in servers]
     return tuple(one for view in views for one in (*view.served, *view.unasked))
+
+
+def name_of(servers: Collection[IMailServer], names: Iterable[str], owns: Callable[[str], bool]) -> Optional[str]:
+    """The host name to ask for, for a lineage: the first of its names that it is served for, exact ones before wildcards.
+
+    Another lineage that was installed later may be served for some of them.
+
+    :param names: of the certificate.
+    :param owns: whether a file is the lineage's.
+    :returns: of a lineage that is served for none, the first; None for one without host names.
+    :raises Problem: a server's configuration cannot be read.
+    """
+    hosts = [host for name in sorted(names, key=lambda name: name.startswith("*.")) if (host := probe.sni_for([name]))]
+    return next((host for host in hosts if any(_owned(one, owns) for one in look(servers, host))), next(iter(hosts), None))
 
 
 def own_names(servers: Iterable[IMailServer]) -> frozenset[str]:

@@ -14,6 +14,7 @@ from typing import Callable, Optional
 from certbot_dovecot import glance, health
 from certbot_dovecot.certificates.names import shown
 from certbot_dovecot.dane.rollover import Standing
+from certbot_dovecot.monitoring import unlooked
 from certbot_dovecot.monitoring.model import Asked, Deployed, Finding, Grade, Leaf, Status
 from certbot_dovecot.problems import sentence
 from certbot_dovecot.servers.contract import Endpoint
@@ -56,7 +57,8 @@ def table(status: Status, found: Sequence[Finding], paint: Paint) -> str:
 
 def _well(status: Status) -> str:
     """What is said where nothing was found: a claim about what was looked at (rule R13)."""
-    return "All that was asked is well." if status.unasked else "All is well."
+    left = "; ".join(map(shown, unlooked.of(status)))
+    return f"No fault was found in what was looked at. Not looked at: {left}." if left else "All is well."
 
 
 def as_json(status: Status, found: Sequence[Finding]) -> str:
@@ -72,6 +74,7 @@ def as_json(status: Status, found: Sequence[Finding]) -> str:
         ],
         "notes": list(status.notes),
         "unasked": status.unasked,
+        "unlooked": list(unlooked.of(status)),
     }
     return json.dumps(document, indent=1)
 
@@ -81,17 +84,16 @@ def nagios(status: Status, found: Sequence[Finding]) -> str:
     installed = [(one.leaf.not_after, one.name) for one in status.lineages if one.servers and one.leaf]
     wrong = len({one.endpoint for one in status.endpoints if not one.right})
     numbers = [f"wrong_endpoints={wrong};;0"]
-    said = str(found[0]) + (f" ({len(found) - 1} more)" if len(found) > 1 else "") if found else ""
+    said = f"{len(status.endpoints)} answers of endpoints as they should be"
     if installed:
         end, name = min(installed)
-        left = (end - status.at) / health.DAY
-        numbers.insert(0, f"days={left:.1f}")
+        numbers.insert(0, f"days={(end - status.at) / health.DAY:.1f}")
         number = len(installed)
-        said = said or (
-            f"{number} certificate{'s' if number > 1 else ''}, the first ({name}) for {health.days(end - status.at)}, "
-            f"{len(status.endpoints)} answers of endpoints as they should be"
-            + (f", {status.unasked} not asked for" if status.unasked else "")
-        )
+        said = f"{number} certificate{'s' if number > 1 else ''}, the first ({name}) for {health.days(end - status.at)}, {said}"
+    left = "; ".join(unlooked.of(status))
+    said += f"; not looked at: {left}" if left else ""
+    if found:
+        said = str(found[0]) + (f" ({len(found) - 1} more)" if len(found) > 1 else "")
     return f"{nagios_line(health.grade(found), said)} | {' '.join(numbers)}"
 
 

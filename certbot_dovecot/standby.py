@@ -61,8 +61,9 @@ def check(way: Way, first: str, name: Optional[str], names: Sequence[str]) -> No
         raise _refuse(first, "there is no lineage of that name", "See certbot certificates for the names")
     if not name or name == first:
         raise _refuse(first, "a standby is a lineage of its own", f"Give it a name: --cert-name {quote(first + SUFFIX)}")
-    if pairs.first_of(way.home, first) != first:
-        raise _refuse(first, "it stands by for another one itself", "Give the name of the first of the two")
+    other = pairs.first_of(way.home, first)
+    if other != first:
+        raise _refuse(first, f"it was made to stand by for {other}", "Give the name of the first of the two")
     known = ledger.load(store.folder(way.home, "", first)) or Ledger()
     if known.standby not in ("", name):
         todo = f"Remove it first: certbot-dovecot standby {quote(first)} --remove"

@@ -22,7 +22,7 @@ from dataclasses import dataclass, replace
 from shlex import quote
 from typing import Optional
 
-from certbot_dovecot import files, former, handover, jobs, ledger, plan, publishing, state, store, watch
+from certbot_dovecot import files, former, handover, jobs, ledger, pairs, plan, publishing, state, store, watch
 from certbot_dovecot.deploy import verify
 from certbot_dovecot.deploy.key_gate import Proposed
 from certbot_dovecot.deploy.verify import Verification
@@ -48,6 +48,7 @@ _SHARED = (dovecot_plan.SNI_FILE, sni_map.NAME)
 class Undone:
     """What came of it.
 
+    :param name: the lineage that is not installed any more: of two that change places, the one that was.
     :param paths: configuration files that were changed back.
     :param answers: what endpoints serve now, of those that serve what their configuration names.
     :param notes: full sentences.
@@ -57,6 +58,7 @@ class Undone:
     paths: tuple[str, ...]
     answers: tuple[Answer, ...]
     notes: tuple[str, ...] = ()
+    name: str = ""
     kept: str = ""
 
 
@@ -69,7 +71,9 @@ def undo(way: Way, name: str, now: bool = False) -> Undone:
     """
     pair = way.pair(name)
     # Of two lineages that change places, the one that is served goes.
-    served = pair.serving.lineage.name if pair else name
+    served = pairs.installed(way.home, name)
+    if pair is not None and pair.serving.installed:
+        served = pair.serving.lineage.name
     record = jobs.remembered(way.config_dir, served)
     if record is None:
         raise Problem(
@@ -84,8 +88,8 @@ def undo(way: Way, name: str, now: bool = False) -> Undone:
         locks.enter_context(files.locked(f"{host.home}.lock", host.patience))
         for server in host.servers:
             locks.enter_context(files.locked(os.path.join(server.root, ".certbot.lock"), host.patience))
-        done = _Undoing(host, place, record, name, now).run()
-    return replace(done, kept=place.path, notes=(*done.notes, *(_part(way, pair) if pair is not None else ())))
+        done = _Undoing(host, place, record, served, now).run()
+    return replace(done, name=served, kept=place.path, notes=(*done.notes, *(_part(way, pair) if pair is not None else ())))
 
 
 class _Undoing:

@@ -195,15 +195,17 @@ def judge(pair: Pair, relevant: Survey, now: datetime.datetime, wanted: bool, gu
     return step
 
 
-def recall(pair: Pair, survey: Survey, ports: Collection[int]) -> Step:
+def recall(pair: Pair, survey: Survey, ports: Collection[int], own: Collection[str]) -> Step:
     """What the survey that was filed last meant, at its time.
 
     :param ports: those that are ours.
+    :param own: owner names whose clients do not get another lineage's certificate.
     :raises Problem: a leaf cannot be read.
     """
     guarded = frozenset(owner.name for owner in survey.owners if owner.port not in ports)
     names = pair.serving.lineage.names()
-    others = {owner.name for owner in survey.owners if not owner_names.is_named(pair.options, names, owner.name)}
+    every = [owner.name for owner in survey.owners]
+    others = {name for name in every if name not in own or not owner_names.is_named(pair.options, names, name)}
     keys = [key for key in (pair.serving.key(), pair.following()) if key]
     return judge(pair, rollover.relevant(survey, guarded, keys, others, pair.retired()), survey.at, False, guarded)
 
@@ -231,7 +233,7 @@ def places(way: Way, seen: Look) -> tuple[Place, ...]:
     """
     pair, chosen = seen.pair, seen.pair.options
     names, following = sorted(pair.serving.lineage.names()), pair.following()
-    configured, answers = records.ask(chosen, names, way.run)
+    configured, answers = records.ask(chosen, names, owner_names.owner_of(way, pair), way.run)
     known = {key.sha256: key for key in (*pair.retired(), pair.serving.key(), following) if key}
     unasked = {one.endpoint.port for one in configured} - {answer.endpoint.port for answer in answers}
     dark = {answer.endpoint.port for answer in answers if answer.leaf is None}
@@ -270,8 +272,7 @@ def named(way: Way, pair: Pair, name: str) -> bool:
     :raises Problem: a server's configuration cannot be read.
     """
     place = store.folder(way.home, pair.options.store, name)
-    seen = owner_names.configured(way, pair.options, sorted(pair.serving.lineage.names()))
-    return any(one.pair and place.owns(one.pair.cert) for one in seen)
+    return any(one.pair and place.owns(one.pair.cert) for one in owner_names.configured(way, pair))
 
 
 def write_down(way: Way, pair: Pair, change: Callable[[Ledger], Ledger]) -> Pair:

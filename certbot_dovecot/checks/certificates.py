@@ -269,7 +269,7 @@ def nobody_renews(known: Facts) -> Iterator[Finding]:
                 todo = health.again_or_undo(name, sorted(pem.names) if pem else ())
                 yield Finding("nobody-renews", Severity.WARNING, what, path, todo, name)
     for one in known.elsewhere:
-        pem = known.pems.get(one.path)
+        pem = one.pem or known.pems.get(one.path)
         if one.keeper is None and pem is not None and pem.certificates:
             yield from _elsewhere(known, one, pem)
 
@@ -282,7 +282,8 @@ def _elsewhere(known: Facts, one: Elsewhere, pem: Pem) -> Iterator[Finding]:
     ours = [name for name, record in records if one.server in (*record.servers, *record.withdrawn)]
     once = [name for name, record in records if one.server in record.withdrawn]
     what = ""
-    if left < health.usual_limits(end - begin)[0]:
+    ending = left < health.usual_limits(end - begin)[0]
+    if ending:
         ended = left < datetime.timedelta(0)
         what = f"{one.server} names this certificate, which {'ended' if ended else 'ends'} on {end:%Y-%m-%d %H:%M} UTC, and "
         what += "nobody that is known here renews it"
@@ -292,7 +293,9 @@ def _elsewhere(known: Facts, one: Elsewhere, pem: Pem) -> Iterator[Finding]:
         todo = f"Have the configuration name another certificate instead, then {health.RELOAD[one.server]}"
         if one.heals:
             todo = f"certbot install --installer dovecot --cert-name {one.heals} puts its certificate there"
-        todo += "".join(f"; if it is meant, certbot-dovecot undo {name}" for name in once)
+        if not ending:
+            # One that ends is told of as long as a server names it, whoever's it is.
+            todo += "".join(f"; if it is meant, certbot-dovecot undo {name}" for name in once)
         where = ", ".join(one.places) or one.path
         yield Finding("nobody-renews", Severity.WARNING, what, where, todo, one.heals or next(iter(ours), ""))
 

@@ -10,6 +10,8 @@ from certbot_dovecot.checks.facts import Facts, Held
 from certbot_dovecot.checks.findings import Finding, Severity
 from certbot_dovecot.dane import gates
 from certbot_dovecot.dane.answers import Data, Owner, Validity
+from certbot_dovecot.dane.rollover import Standing
+from certbot_dovecot.monitoring import upkeep
 
 #: Seconds (rule D10).
 LONGEST_TTL = 3600
@@ -65,11 +67,27 @@ def addresses(facts: Facts) -> Iterator[Finding]:
                 what = f"{one.where} could not be asked ({one.error}), so the records of former keys stay in the DNS"
                 todo = "See that it can be reached from this host, or take the address out of the DNS if nobody is served there"
             else:
-                what = f"{one.where} serves the key 3 1 1 {one.key.sha256}, which its TLSA records do not match: senders that "
-                what += "use DANE do not deliver there"
+                none = one.standing is Standing.MISMATCH
+                which = "no set of its TLSA records matches" if none else "not every set of its TLSA records matches"
+                what = f"{one.where} serves the key 3 1 1 {one.key.sha256}, which {which}: {_lost(one.ports, none)}"
                 todo = f"Publish 3 1 1 {one.key.sha256} beside the others; if {one.address} is another host, bringing it the "
                 todo += "certificate that this host serves is the better way"
             yield Finding("addresses", Severity.WARNING, what, _when(held), todo, held.name)
+
+
+def _lost(ports: Sequence[int], none: bool) -> str:
+    """Who does not come through at ports of a host; mail of other hosts comes in at port 25 only (RFC 7672).
+
+    :param none: whether no set of records matches, so that nobody who checks them does.
+    """
+    does, clients = "do not" if none else "may not", [str(port) for port in ports if port != upkeep.MX_PORT]
+    told = []
+    if upkeep.MX_PORT in ports:
+        told.append(f"senders that use DANE {does} deliver {f'at port {upkeep.MX_PORT}' if clients else 'there'}")
+    if clients:
+        where = f"at port{'s' if len(clients) > 1 else ''} {', '.join(clients)}" if told else "there"
+        told.append(f"clients that check TLSA records {does} accept it {where}")
+    return ", and ".join(told)
 
 
 def resolver(facts: Facts) -> Iterator[Finding]:

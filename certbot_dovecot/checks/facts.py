@@ -257,6 +257,7 @@ class Elsewhere:
     :param keeper: who renews it; None if nobody known does.
     :param places: ``file:line`` of the lines that name it.
     :param heals: name of the lineage whose install would take its place; empty for none.
+    :param pem: what is in it, if it is no pair's, which :attr:`Facts.pems` has; it has one of these for every chain in it.
     """
 
     server: str
@@ -264,6 +265,7 @@ class Elsewhere:
     keeper: Optional[Keeper] = None
     places: tuple[str, ...] = ()
     heals: str = ""
+    pem: Optional[Pem] = None
 
 
 @dataclass(frozen=True)

@@ -49,12 +49,13 @@ def _shadowed(one: PostfixFacts, part: Part, name: str, lineage: str) -> Finding
     else:
         names = (name, SMTPD + name[len(PROXY) :]) if name.startswith(PROXY) else (name,)
         where = next((place for one_name in names if (place := _main_line(one, one_name)) != one.main_cf), one.main_cf)
-    whom = "clients that ask for a name in it" if name == SNI_MAPS else "clients"
+    whom = "clients get another one, and the next renewal takes that for your wish and leaves the service alone"
+    if name == SNI_MAPS:
+        whom = "clients that ask for a name in it get another one, and renewals leave that as it is"
     return Finding(
         "shadow",
         Severity.WARNING,
-        f"{name} wins over the certificate that the service {entry.name} at {one.master}:{entry.line} names: {whom} get "
-        "another one, and the next renewal takes that for your wish and leaves the service alone",
+        f"{name} wins over the certificate that the service {entry.name} at {one.master}:{entry.line} names: {whom}",
         where,
         f"certbot install --cert-name {quote(lineage)} --installer dovecot, which sees to that for that service alone; or take "
         "it out, then postfix reload",

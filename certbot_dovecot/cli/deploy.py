@@ -40,7 +40,7 @@ def run(args: argparse.Namespace) -> int:
     if common.is_hook(args) and _installer_follows(config_dir, names):
         return 0
     code = 0
-    for name in names:
+    for name in names if common.is_hook(args) else _served(config_dir, names):
         new_key = False
         try:
             # An admin who runs this may have seen an endpoint serve something else, which no file tells.
@@ -71,6 +71,23 @@ def run(args: argparse.Namespace) -> int:
         host = common.host_of(config_dir, jobs.options(config_dir, "", common.said(args)))
         print("\n".join(orphans.tell(host, gone)), file=sys.stderr)
     return code
+
+
+def _served(config_dir: str, names: Sequence[str]) -> list[str]:
+    """The lineages that are meant: of two that change places, the one that is installed."""
+    from certbot_dovecot import jobs, pairs
+
+    found: dict[str, None] = {}
+    for name in names:
+        try:
+            served = pairs.installed(jobs.home(config_dir), name)
+        except Problem:
+            # It is told where the lineage is deployed.
+            served = name
+        if served not in (name, *names):
+            print(pairs.told(name, served))
+        found.setdefault(served)
+    return list(found)
 
 
 def _installer_follows(config_dir: str, names: Sequence[str]) -> bool:

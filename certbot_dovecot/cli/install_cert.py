@@ -41,7 +41,7 @@ def add(commands: common.Commands) -> None:
 def run(args: argparse.Namespace) -> int:
     """Do it; returns the exit code."""
     from certbot_dovecot import install_cert, jobs, summary
-    from certbot_dovecot.deploy.key_gate import KeyHeld
+    from certbot_dovecot.problems import KeyHeld
 
     config_dir = common.config_dir_of(args)
     given = install_cert.Given(

@@ -29,7 +29,7 @@ def add(commands: common.Commands) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Do it; returns the exit code."""
-    from certbot_dovecot import jobs
+    from certbot_dovecot import jobs, standby
     from certbot_dovecot.bundle import Source
     from certbot_dovecot.certificates.names import checked
 
@@ -37,6 +37,7 @@ def run(args: argparse.Namespace) -> int:
         args.usage("give either --lineage, or --cert and --key (and --chain)")
     config_dir = common.config_dir_of(args)
     if args.lineage:
+        standby.refuse_install(common.way_of(config_dir), args.lineage)
         chosen = jobs.options(config_dir, args.lineage, common.said(args))
         job = jobs.of_lineage(config_dir, jobs.existing(config_dir, args.lineage), chosen, explicit=True)
     else:

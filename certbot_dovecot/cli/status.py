@@ -19,7 +19,7 @@ def add(commands: common.Commands) -> None:
         "status",
         help="show what is installed and what every endpoint serves now",
         description="One table: every lineage that is installed, with its key, expiry and standby; every endpoint with what it "
-        "serves now, asked over TLS; and the state of its TLSA records. Nothing is written. Exit codes: 0 all is well, 4 "
+        "serves now, asked over TLS; and the state of its TLSA records. Nothing is written. Exit codes: 0 nothing found, 4 "
         "something needs an admin, 1 it could not be told; with --nagios those of monitoring plugins.",
     )
     status.add_argument("lineage", nargs="*", metavar="LINEAGE", help="default: all that are installed")

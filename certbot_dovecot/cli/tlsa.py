@@ -26,16 +26,20 @@ def add(commands: common.Commands) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Do it; returns the exit code."""
-    from certbot_dovecot import jobs, records
+    from certbot_dovecot import jobs, pairs, records
     from certbot_dovecot.dane import tlsa
 
     config_dir, names = common.lineages_of(args)
     documents = []
-    for name in names:
+    # Of two lineages that change places, the records are those of the one that is served.
+    served = {name: pairs.installed(jobs.home(config_dir), name) for name in names}
+    for name in dict.fromkeys(served.values()):
         made = records.make(config_dir, name, jobs.options(config_dir, name, common.said(args)))
         if args.json:
             documents.append(json.loads(tlsa.as_json(name, made.records)))
         else:
+            for asked in [asked for asked, other in served.items() if other == name != asked]:
+                print(f"; {pairs.told(asked, name)}")
             print(tlsa.zone(name, made.records, made.names, made.behind).decode(), end="")
     if args.json:
         print(json.dumps(documents, indent=1))

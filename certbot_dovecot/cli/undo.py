@@ -38,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
     for note in done.notes:
         print(note)
     if done.paths:
-        print(f"{args.name} is not installed any more; its keys and certificates stay in {done.kept}.")
-        if lineages.load(way.config_dir, args.name) is not None:
-            print(f"certbot still renews it. To end that: certbot delete --cert-name {quote(args.name)}")
+        print(f"{done.name} is not installed any more; its keys and certificates stay in {done.kept}.")
+        if lineages.load(way.config_dir, done.name) is not None:
+            print(f"certbot still renews it. To end that: certbot delete --cert-name {quote(done.name)}")
     return 0

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from typing import Callable
 
 from certbot_dovecot.files import Edit
-from certbot_dovecot.problems import Problem
 from certbot_dovecot.servers.contract import IMailServer
 from certbot_dovecot.state import Options
 
@@ -41,18 +40,5 @@ class Proposed:
     force: bool = False
 
 
-#: Returns warnings, full sentences; raises :class:`KeyHeld` if the change must not be made.
+#: Returns warnings, full sentences; raises :class:`~certbot_dovecot.problems.KeyHeld` if the change must not be made.
 KeyGate = Callable[[Proposed], tuple[str, ...]]
-
-
-class KeyHeld(Problem):
-    """A key must stay, because TLSA records match it and may not match the one that would come.
-
-    :param add: zone-file lines that would make the change safe, once caches have them.
-    """
-
-    def __init__(
-        self, what: str, *, where: str = "", left: str = "", todo: str = "", add: Sequence[str] = ()
-    ) -> None:
-        super().__init__(what, where=where, left=left, todo=todo)
-        self.add = tuple(add)

@@ -18,6 +18,7 @@ from shlex import quote
 from certbot_dovecot import health
 from certbot_dovecot.monitoring.keepers import Keeper, Kind
 from certbot_dovecot.monitoring.model import Asked, Deployed, Finding, Grade, Leaf, Status
+from certbot_dovecot.servers.contract import Table
 
 
 def of(status: Status) -> tuple[Finding, ...]:
@@ -31,7 +32,10 @@ def _judge(one: Asked, status: Status) -> Iterator[Finding]:
     leaf, keeper = one.leaf, one.keeper
     if leaf is None or not one.expects:
         return
-    if not one.covered:
+    if not one.covered and one.table is not None:
+        what = f" serves a certificate {health.about(leaf)}, which is not for that name: {_decides(one.table)}"
+        yield Finding(Grade.WARNING, one.whose, what, _put_before(one, one.table))
+    elif not one.covered:
         what = f" serves a certificate {health.about(leaf)}, which is not for that name"
         yield Finding(Grade.WARNING, one.whose, what, _put_right(one))
     if one.lineage:
@@ -53,7 +57,7 @@ def _judge(one: Asked, status: Status) -> Iterator[Finding]:
     elif leaf.self_signed and keeper is None and _ours(one, status):
         names = " and ".join(dict.fromkeys(each.name for each in _ours(one, status)))
         what = f" serves a self-signed certificate {health.about(leaf)}, on a server that is to serve {names}"
-        yield Finding(Grade.WARNING, _owner(one, status), what, _instead(one, status))
+        yield Finding(Grade.WARNING, _owner(one, status), what, _instead(one, status) + _meant(one, status))
 
 
 def _ours(one: Asked, status: Status) -> list[Deployed]:
@@ -82,6 +86,33 @@ def _names(one: Asked, keeper: Keeper) -> bool:
 
 def _reload(one: Asked) -> str:
     return health.RELOAD[one.endpoint.server]
+
+
+def _decides(table: Table) -> str:
+    """Why a certificate of ours is not served."""
+    return f"{table.name} has one for it, and is asked before the certificate that is installed ({table.where})"
+
+
+def _put_before(one: Asked, table: Table) -> str:
+    """The remedy for a table of somebody else's that decides."""
+    if one.heals:
+        install = f"certbot install --installer dovecot --cert-name {quote(one.heals)}"
+        out = f"take that out of {table.name}, then {_reload(one)}"
+        return f"{install}, which puts a table with it before that one; or {out}"
+    return f"Take that out of {table.name}, then {_reload(one)}"
+
+
+def tables(status: Status) -> tuple[str, ...]:
+    """What is said of certificates of the admin's own that a table of theirs has for names of ours, and that are for them."""
+    causes: dict[tuple[str, str, str], list[Asked]] = {}
+    for one in status.endpoints:
+        if one.table is not None and one.whose and one.leaf is not None and one.covered:
+            end = f" To have ours served: {_put_before(one, one.table)}." if one.heals else ""
+            causes.setdefault((one.sni, _decides(one.table), end), []).append(one)
+    return tuple(
+        f"{', '.join(dict.fromkeys(str(one.endpoint) for one in some))}, asked for {name}: {why}.{end}"
+        for (name, why, end), some in causes.items()
+    )
 
 
 def _put_right(one: Asked) -> str:
@@ -116,7 +147,6 @@ def _renew(one: Asked, leaf: Leaf, status: Status) -> str:
 def _instead(one: Asked, status: Status) -> str:
     """The remedy for a certificate that nobody renews."""
     once = _once(one, status)
-    meant = "; ".join(f"certbot-dovecot undo {quote(lineage.name)}" for lineage in once)
     healing = next((lineage for lineage in _ours(one, status) if lineage.name == one.heals), None)
     again = next((lineage for lineage in once if lineage.lost or lineage.external), None)
     todo = f"Have the configuration name another certificate instead{_at(one)}, then {_reload(one)}"
@@ -124,4 +154,10 @@ def _instead(one: Asked, status: Status) -> str:
         todo = f"certbot install --installer dovecot --cert-name {quote(healing.name)} puts its certificate there"
     elif again is not None:
         todo = health.again(again)
-    return todo + (f"; if it is meant, {meant}" if meant else "")
+    return todo
+
+
+def _meant(one: Asked, status: Status) -> str:
+    """How an admin says so who wants a self-signed one there.  One that ends is told of whoever's it is."""
+    undone = "; ".join(f"certbot-dovecot undo {quote(lineage.name)}" for lineage in _once(one, status))
+    return f"; if it is meant, {undone}" if undone else ""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Optional
@@ -90,6 +90,16 @@ class Keepers:
             if newest:
                 found[newest] = Keeper(Kind.LINEAGE, lineage.name)
         return found
+
+
+def origin(paths: Sequence[str], digest: str) -> str:
+    """The file that a served certificate is from, of those that a configuration names for it; empty if it names none.
+
+    :param paths: that of a pair last, which it is if none has it; a list that is no pair may have its key in the first file.
+    :param digest: SHA-256 of the leaf, upper-case hex.
+    """
+    found = [path for path in paths if len(paths) > 1 and _digest(path) == digest]
+    return next(iter([*found, *reversed(paths)]), "")
 
 
 def _digests(folder: str, end: str, begin: str = "") -> Iterable[str]:

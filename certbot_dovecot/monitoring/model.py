@@ -14,7 +14,7 @@ from certbot_dovecot.dane.rollover import Standing, Step
 from certbot_dovecot.monitoring.keepers import Keeper
 from certbot_dovecot.problems import sentence
 from certbot_dovecot.renewals import Renewing
-from certbot_dovecot.servers.contract import Endpoint
+from certbot_dovecot.servers.contract import Endpoint, Table
 
 
 class Grade(IntEnum):
@@ -92,6 +92,8 @@ class Deployed:
     :param publishes: whether records are published by us.
     :param owners: what was said of the owner names.
     :param mismatches: addresses of its hosts whose key the records do not match, if the DNS was asked now (rule D18).
+    :param first: for which lineage it was made to stand by, if none of the two is installed; empty for none.
+    :param looked_up: whether the DNS was asked now.
     :param dns_notes: what of the DNS was not looked at, if it was asked now; full sentences.
     :param renewing: what its renewals do; None if certbot does not know it, or that could not be told.
     :param stale: owner names whose records match a former key of it only.
@@ -119,6 +121,8 @@ class Deployed:
     publishes: bool = False
     owners: tuple[Owner, ...] = ()
     mismatches: tuple[Mismatch, ...] = ()
+    first: str = ""
+    looked_up: bool = False
     dns_notes: tuple[str, ...] = ()
     renewing: Optional[Renewing] = None
     stale: tuple[str, ...] = ()
@@ -141,6 +145,8 @@ class Asked:
     :param path: the certificate file that the configuration names for it; empty if that is not known.
     :param places: ``file:line`` of every line of the server's configuration that names this file; empty if it is ours.
     :param heals: name of the lineage whose install would change that; empty for none.
+    :param table: a table of somebody else's that decides what is served; None if none does.
+    :param instead: a file that the configuration names beside ``path``, and that has what was served; empty for none.
     """
 
     endpoint: Endpoint
@@ -155,6 +161,8 @@ class Asked:
     path: str = ""
     places: tuple[str, ...] = ()
     heals: str = ""
+    table: Optional[Table] = None
+    instead: str = ""
 
     @property
     def expects(self) -> bool:
@@ -181,6 +189,10 @@ class Status:
     :param notes: full sentences.
     :param once: (server, lineage): it was installed there, and the server's configuration does not name its files any more.
     :param unasked: how many combinations of name and endpoint were not asked.
+    :param dns: whether the DNS was to be asked now.
+    :param dark: endpoints that cannot be asked from this host; ``notes`` say why.
+    :param chosen: the lineages that were asked for; empty for all that are installed.
+    :param unread: (server, table of certificates by name) of tables that this user may not read.
     """
 
     at: datetime.datetime
@@ -192,3 +204,7 @@ class Status:
     critical: Optional[datetime.timedelta] = None
     once: tuple[tuple[str, Deployed], ...] = ()
     unasked: int = 0
+    dns: bool = False
+    dark: tuple[Endpoint, ...] = ()
+    chosen: tuple[str, ...] = ()
+    unread: tuple[tuple[str, str], ...] = ()

@@ -7,7 +7,7 @@ serves to clients of that name, and the configuration, as it would be, what they
 
 Most runs ask nothing: a renewal with the same key changes no configuration.  A host without TLSA records costs one look.
 
-Raises :class:`~certbot_dovecot.deploy.key_gate.KeyHeld` if a key must stay, and any other
+Raises :class:`~certbot_dovecot.problems.KeyHeld` if a key must stay, and any other
 :class:`~certbot_dovecot.problems.Problem` if a server's configuration cannot be read; nothing was changed then.
 """
 
@@ -15,21 +15,23 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Optional
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 
 from certbot_dovecot import bundle as bundles
-from certbot_dovecot import files
+from certbot_dovecot import files, jobs, store
 from certbot_dovecot.dane import gates, rollover, tlsa
 from certbot_dovecot.dane.answers import Key, Owner, host_of, port_of
 from certbot_dovecot.dane.gates import HeldKey, Hold, KeyChange
-from certbot_dovecot.deploy.key_gate import KeyGate, KeyHeld, Proposed
-from certbot_dovecot.problems import Problem, sentence
+from certbot_dovecot.deploy.key_gate import KeyGate, Proposed
+from certbot_dovecot.problems import KeyHeld, Problem, sentence
 from certbot_dovecot.rollover import addresses, owner_names
 from certbot_dovecot.servers.contract import Served, View
 from certbot_dovecot.servers.probe import Question
+from certbot_dovecot.state import Options
 from certbot_dovecot.watch import Way
 
 #: Where nothing is known of a TTL: what most zones have at most, seconds.
@@ -51,8 +53,10 @@ def check(way: Way, proposed: Proposed) -> tuple[str, ...]:
     :returns: what is to be said of a change that is forced, full sentences.
     :raises Problem: as the module says.
     """
-    chosen = proposed.options
-    if chosen.dane == "off" or not proposed.edits:
+    if not proposed.edits:
+        return ()
+    proposed = replace(proposed, options=_chosen(way, proposed))
+    if proposed.options.dane == "off":
         return ()
     held = _held(way, proposed)
     if not held:
@@ -60,6 +64,23 @@ def check(way: Way, proposed: Proposed) -> tuple[str, ...]:
     if proposed.force:
         return tuple(dict.fromkeys(map(_warning, held)))
     raise _problem(proposed, held)
+
+
+def _chosen(way: Way, proposed: Proposed) -> Options:
+    """What the admin chose for this change and, of how the DNS is asked, for the lineages that are installed.
+
+    :raises Problem: a record cannot be read.
+    """
+    records = [jobs.remembered(way.config_dir, name) for name in store.lineages(way.home)]
+    installed = [record.options for record in records if record is not None and record.servers]
+    chosen = proposed.options
+    resolvers = [one.resolver for one in (chosen, *installed) if one.resolver]
+    hosts = ",".join(dict.fromkeys(one.dane_hosts for one in (chosen, *installed) if one.dane_hosts))
+    # A rollback is of no lineage: it asks unless nobody wants to know.
+    off = not proposed.lineage and installed and all(one.dane == "off" for one in installed)
+    return replace(
+        chosen, resolver=resolvers[0] if resolvers else "", dane_hosts=hosts, dane="off" if off else chosen.dane
+    )
 
 
 def _held(way: Way, proposed: Proposed) -> tuple[HeldKey, ...]:
@@ -176,7 +197,6 @@ def _problem(proposed: Proposed, held: Sequence[HeldKey]) -> KeyHeld:
     return KeyHeld(
         "the key that clients get would change, and senders that check TLSA records (DANE) may not deliver: "
         f"{first.reason}{others}",
-        where=proposed.what,
         left="Nothing was changed",
         todo=todo,
         add=add,

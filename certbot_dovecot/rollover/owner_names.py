@@ -17,13 +17,13 @@ from __future__ import annotations
 import socket
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Callable
 
 from certbot_dovecot import seen, store
 from certbot_dovecot.dane import hosts, tlsa
 from certbot_dovecot.dane.answers import Owner, host_of
 from certbot_dovecot.dane.hosts import Lookup
-from certbot_dovecot.servers import discovery, probe
+from certbot_dovecot.servers import discovery
 from certbot_dovecot.servers.contract import IMailServer, Served
 from certbot_dovecot.servers.dovecot_view import name_matches
 
@@ -92,13 +92,8 @@ def find(way: Way, pair: Pair) -> OwnerNames:
     names = sorted(pair.serving.lineage.names())
     known = {host_of(name) for name, _ in pair.ledger.ours}
     found = hosts_of(way, pair.options, names, known)
-    members = [member.lineage.name for member in (pair.serving, pair.standby) if member]
-    place, servers = [store.folder(way.home, pair.options.store, name) for name in members], _found(way, pair.options)
-
-    def owns(path: str) -> bool:
-        return any(one.owns(path) for one in place)
-
-    served = seen.look(servers, probe.sni_for(names))
+    owns, servers = owner_of(way, pair), _found(way, pair.options)
+    served = seen.look(servers, seen.name_of(servers, names, owns))
     endpoints = {
         one.endpoint.port: (one.endpoint.protocol, one.endpoint.implicit) for one in served if one.pair and owns(one.pair.cert)
     }
@@ -111,6 +106,13 @@ def find(way: Way, pair: Pair) -> OwnerNames:
     # Also where we put records for a port that is not ours any more.
     guarded = frozenset([*(f"_25._tcp.{host}." for host in found.every), *(name for name, _ in pair.ledger.ours)])
     return OwnerNames(ports, others, guarded - ports.keys() - others.keys(), found, endpoints, not_ours)
+
+
+def owner_of(way: Way, pair: Pair) -> Callable[[str], bool]:
+    """Tells whether a file, as a configuration names it, is one of the pair's."""
+    members = [member.lineage.name for member in (pair.serving, pair.standby) if member]
+    places = [store.folder(way.home, pair.options.store, name) for name in members]
+    return lambda path: any(one.owns(path) for one in places)
 
 
 def hosts_of(way: Way, chosen: Options, names: Sequence[str], more: Iterable[str] = ()) -> Hosts:
@@ -143,9 +145,10 @@ def hosts_of(way: Way, chosen: Options, names: Sequence[str], more: Iterable[str
     return Hosts(tuple(sorted(named)), others, unknown, lookup, tuple(notes))
 
 
-def configured(way: Way, chosen: Options, names: Sequence[str]) -> tuple[Served, ...]:
-    """Every endpoint, those that cannot be asked from here too, and what its configuration names for clients of ``names``."""
-    return seen.look(_found(way, chosen), probe.sni_for(names))
+def configured(way: Way, pair: Pair) -> tuple[Served, ...]:
+    """Every endpoint, those that cannot be asked from here too, and what its configuration names for clients of the pair."""
+    servers = _found(way, pair.options)
+    return seen.look(servers, seen.name_of(servers, sorted(pair.serving.lineage.names()), owner_of(way, pair)))
 
 
 def _found(way: Way, chosen: Options) -> tuple[IMailServer, ...]:

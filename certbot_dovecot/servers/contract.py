@@ -99,16 +99,34 @@ class Planned:
 
 
 @dataclass(frozen=True)
+class Table:
+    """A table of somebody else's that has the certificate for the name that a client asks for.
+
+    :param name: as the configuration names it.
+    :param where: ``file:line`` of what names it.
+    :param over: what the client would get without it; None if that is no pair.
+    """
+
+    name: str
+    where: str
+    over: Optional[Pair] = None
+
+
+@dataclass(frozen=True)
 class Served:
     """What the effective configuration says of one endpoint.
 
     :param pair: the files it names; None if it names none.
     :param mixed: whether some clients of its port are served something else, by a service that cannot be asked from here.
+    :param others: files with certificates that it names and that are no such pair, or are for clients of another algorithm.
+    :param table: a table of somebody else's that decides, so that ``pair`` is None; None if none does.
     """
 
     endpoint: Endpoint
     pair: Optional[Pair]
     mixed: bool = False
+    others: tuple[str, ...] = ()
+    table: Optional[Table] = None
 
 
 @dataclass(frozen=True)
@@ -135,6 +153,8 @@ class View:
     :param notes: what the admin should know (a service without TLS, a listener that cannot be probed), full sentences.
     :param unasked: endpoints with TLS that cannot be asked from this host, and what they name; ``notes`` say why.  What they
         serve is unknown: that is neither right nor wrong, and no TLSA record is made of it (rules R5, R13, D13).
+    :param others: what :attr:`Served.others` may say, of every scope.
+    :param unread: tables of certificates by name that this user may not read.  What depends on them is not in ``served``.
     """
 
     served: tuple[Served, ...]
@@ -143,6 +163,8 @@ class View:
     notes: tuple[str, ...] = ()
     by_name: tuple[tuple[str, Pair], ...] = ()
     unasked: tuple[Served, ...] = ()
+    others: tuple[str, ...] = ()
+    unread: tuple[str, ...] = ()
 
 
 class IMailServer(Interface):

@@ -86,6 +86,7 @@ class Dovecot:
             notes=effective.notes,
             by_name=effective.by_name,
             unasked=effective.served_unasked(sni),
+            others=effective.alternatives,
         )
 
     def names(self) -> tuple[str, ...]:

@@ -80,6 +80,11 @@ class Effective:
         return tuple(dict.fromkeys(Pair(own[cert], own[key]) for own in merged if own.get(cert) and own.get(key)))
 
     @functools.cached_property
+    def alternatives(self) -> tuple[str, ...]:
+        """The certificate files for clients of another algorithm, of every scope."""
+        return tuple(dict.fromkeys(own[self.dialect.alt_cert] for own in self.pairs.values() if own.get(self.dialect.alt_cert)))
+
+    @functools.cached_property
     def by_name(self) -> tuple[tuple[str, Pair], ...]:
         """(name, pair) of every name in a ``local_name`` scope that says both."""
         cert, key = self.dialect.cert, self.dialect.key

@@ -17,9 +17,10 @@ import contextlib
 import fcntl
 import os
 import re
+import stat
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Optional
 
 from zope.interface import implementer
@@ -28,16 +29,20 @@ from certbot_dovecot import files
 from certbot_dovecot.commands import Command, Runner
 from certbot_dovecot.files import Edit
 from certbot_dovecot.problems import ConfProblem, LockProblem, NotInstalled, ServerProblem
-from certbot_dovecot.servers import addresses, mail_domains, master_cf, postfix_plan, postfix_services, sni_map
+from certbot_dovecot.servers import addresses, contract, mail_domains, master_cf, postfix_plan, postfix_services, sni_map
 from certbot_dovecot.servers.contract import Claim, Endpoint, IMailServer, MailDomains, Pair, Planned, Served, View
 from certbot_dovecot.servers.master_cf import Entry
-from certbot_dovecot.servers.postfix_services import MX_PORT, Main, Named, Service
+from certbot_dovecot.servers.postfix_services import MX_PORT, Main, Named, Part, Service
 from certbot_dovecot.servers.sni_map import Table
 
 #: Where Debian's and Fedora's packages have it.
 DEFAULT_ROOT = "/etc/postfix"
 
 _LOG = "See its log, then start it (postfix start)"
+#: The mode that our table had at first.  Who may read the certificates' names in Dovecot's configuration may read them here.
+_FORMER_MODE = 0o600
+#: Seconds that a table may take for an answer; some are on other hosts.
+_PATIENCE = 10.0
 _ASKED = (*postfix_services.ASKED, "inet_interfaces", "inet_protocols", "myhostname")
 
 
@@ -52,6 +57,9 @@ class _Seen:
     :param our_map: as ``tls_server_sni_maps`` names it.
     :param pairs: every pair that the chosen services name.
     :param name: ``myhostname``.
+    :param others: files with certificates that they name beside those.
+    :param tables: tables of somebody else's.
+    :param closed: path of our table, if this user may not read it; else empty.
     """
 
     services: tuple[tuple[Endpoint, tuple[Named, ...]], ...]
@@ -63,21 +71,97 @@ class _Seen:
     name: str
     signature: files.Signature = ()
     unasked: tuple[tuple[Endpoint, tuple[Named, ...]], ...] = ()
+    others: tuple[str, ...] = ()
+    tables: Optional[_Tables] = None
+    closed: str = ""
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """The files of somebody else's tables, indexed ones too."""
+        every = (one for _, some in (*self.services, *self.unasked) for named in some for one in named.maps)
+        paths = [path for kind, _, path in (one.partition(":") for one in every if one != self.our_map) if path[:1] == "/"]
+        return tuple(dict.fromkeys(f"{path}{end}" for path in paths for end in ("", ".db", ".lmdb", ".cdb")))
 
     def view(self, sni: Optional[str]) -> View:
         """For a client that asks for ``sni``."""
-        entry = self.table.find(sni)
-
-        def served(some: Sequence[tuple[Endpoint, tuple[Named, ...]]]) -> tuple[Served, ...]:
-            return tuple(
-                Served(one, first.to(self.our_map, entry), not all(first.same(o, self.our_map, entry) for o in others))
-                for one, (first, *others) in some
-            )
-
+        served, unasked = self._served(self.services, sni), self._served(self.unasked, sni)
         names = tuple(self.table.named.items()) if self.mapped else ()
         shields = self.table.shields.values() if self.mapped else ()
         pairs = dict.fromkeys([*self.pairs, *(pair for _, pair in names), *shields])
-        return View(served(self.services), self.signature, tuple(pairs), self.notes, names, served(self.unasked))
+        unread = [self.closed] if self.closed and self.mapped else []
+        unread += self.tables.unread if self.tables else ()
+        return View(served, self.signature, tuple(pairs), self.notes, names, unasked, self.others, tuple(unread))
+
+    def _served(self, some: Sequence[tuple[Endpoint, tuple[Named, ...]]], sni: Optional[str]) -> tuple[Served, ...]:
+        """What endpoints serve; without those of which that cannot be told, for a table that may not be read."""
+        entry, found = self.table.find(sni), []
+        for one, (first, *rest) in some:
+            try:
+                here, *others = [self._answer(one, named, sni, entry) for named in (first, *rest)]
+            except _Unread:
+                continue
+            same = all(first.same(other, self.our_map, entry) for other in rest)
+            found.append(replace(here, mixed=not same or any((o.pair, o.table) != (here.pair, here.table) for o in others)))
+        return tuple(found)
+
+    def _answer(self, one: Endpoint, named: Named, sni: Optional[str], entry: Optional[Pair]) -> Served:
+        """What an endpoint serves by one of its services.
+
+        :raises _Unread: a table that counts may not be read.
+        """
+        pair = named.to(self.our_map, entry)
+        by_name = bool(sni and named.maps)
+        if by_name and self.closed and self.our_map in named.maps:
+            raise _Unread
+        won = None
+        if sni and self.tables and any(table != self.our_map for table in named.maps):
+            won = postfix_services.winner(named.maps, self.our_map, sni.lower(), entry, self.tables.look_up)
+        if won is not None:
+            name, value = won
+            return Served(one, None, others=postfix_services.paths(value), table=contract.Table(name, named.where, pair))
+        return Served(one, pair, others=named.others if pair == named.pair else ())
+
+
+class _Unread(Exception):
+    """A table may not be read by this user."""
+
+
+class _Tables:
+    """What tables of somebody else's have for names, as Postfix itself looks it up.
+
+    The value is a list of files, or in an indexed table their contents (``postmap -F``), with private keys: it goes nowhere.
+
+    :ivar unread: those that this user may not read.
+    """
+
+    def __init__(self, root: str, run: Runner) -> None:
+        self._root = root
+        self._run = run
+        self._known: dict[tuple[str, str], dict[str, str]] = {}
+        self.unread: list[str] = []
+
+    def look_up(self, table: str, name: str) -> dict[str, str]:
+        """What a table has for a name, and for what follows its dots; nothing for one that Postfix cannot ask either.
+
+        :raises _Unread: it may not be read.
+        """
+        if table in self.unread:
+            raise _Unread
+        if (table, name) not in self._known:
+            self._known[(table, name)] = self._ask(table, postfix_services.name_keys(name))
+        return self._known[(table, name)]
+
+    def _ask(self, table: str, keys: Sequence[str]) -> dict[str, str]:
+        given = "".join(f"{key}\n" for key in keys).encode()
+        try:
+            done = self._run(Command(("postmap", "-c", self._root, "-q", "-", table), seconds=_PATIENCE, given=given))
+        except ServerProblem:
+            return {}
+        if b"Permission denied" in done.err:
+            self.unread.append(table)
+            raise _Unread
+        lines = (line.partition("\t") for line in os.fsdecode(done.out).splitlines())
+        return {key: value for key, _, value in lines}
 
 
 _memory: dict[tuple[str, str], _Seen] = {}
@@ -151,8 +235,8 @@ class Postfix:
         table = sni_map.parse(there)
         new, wanted, notes = postfix_plan.plan(data, entries, main, self._chosen(entries, main), table, claim, self._place)
         edits = [] if new == data else [Edit(self.master, data, new)]
-        if wanted != table or sni_map.is_former(there):
-            edits.insert(0, Edit(self.table, there, sni_map.dump(wanted), 0o600))
+        if wanted != table or sni_map.is_former(there) or self._is_hidden():
+            edits.insert(0, Edit(self.table, there, sni_map.dump(wanted)))
         return Planned(tuple(edits), tuple(notes))
 
     def without(self, claim: Claim) -> tuple[Edit, ...]:
@@ -162,7 +246,7 @@ class Postfix:
             return ()
         if sni_map.is_former(there):
             # master.cf, which names it by its type, is not ours to change here.
-            return (Edit(self.table, there, sni_map.former_without(there, claim.owns), 0o600),)
+            return (Edit(self.table, there, sni_map.former_without(there, claim.owns)),)
         entries, table = master_cf.parse(files.read(self.master), self.master), sni_map.parse(there)
         wanted = postfix_plan.without(entries, self._main(), table, claim, self._place)
         if not (wanted.named or wanted.shields):
@@ -177,8 +261,11 @@ class Postfix:
 
     def apply(self, edit: Edit) -> None:
         """Write under Postfix's own lock, if the file still has the bytes that the edit was computed from."""
+        hidden = edit.path == self.table and edit.new is not None and self._is_hidden()
         with self.edit_lock():
             files.apply(edit)
+            if hidden:
+                files.set_mode(edit.path, 0o644)
 
     @contextlib.contextmanager
     def edit_lock(self) -> Iterator[None]:
@@ -224,6 +311,13 @@ class Postfix:
         if done.code:
             raise ServerProblem(f"postfix start failed: {done.message}", where=self.root, todo=_LOG)
 
+    def _is_hidden(self) -> bool:
+        """Whether our table still has the mode that it was made with at first, though it names nothing that is secret."""
+        try:
+            return stat.S_IMODE(os.lstat(self.table).st_mode) == _FORMER_MODE
+        except OSError:
+            return False
+
     def _ask(self, *argv: str) -> bytes:
         done = self._run(Command((argv[0], "-c", self.root, *argv[1:])))
         if done.code:
@@ -252,7 +346,11 @@ class Postfix:
         known = _memory.get((self.root, self.services))
         if known is None or not files.unchanged(known.signature):
             signature = files.sign([os.path.join(self.root, "main.cf"), self.master, self.table])
-            known = self._see(files.read(self.master), files.read_if_there(self.table), signature)
+            closed = os.path.exists(self.table) and not os.access(self.table, os.R_OK)
+            table = None if closed else files.read_if_there(self.table)
+            known = self._see(files.read(self.master), table, signature)
+            # What other tables say is asked later.
+            known = replace(known, signature=signature + files.sign(known.sources), closed=self.table if closed else "")
             _memory[(self.root, self.services)] = known
         return known
 
@@ -275,7 +373,7 @@ class Postfix:
             smtpd = service.smtpds[-1]
             implicit = postfix_services.value(smtpd.entry, main, "smtpd_tls_wrappermode") == "yes"
             protocol = "smtp" if entry.port == MX_PORT or service.postscreen else "submission"
-            names, differ = self._everyone(service, chosen, entries, main)
+            names, differ = self._everyone(service, chosen, entries, main, data)
             notes += differ
             everyone += [postfix_services.named(part, main) for part in service.running]
             proxy = postfix_services.proxy(entry, main)
@@ -300,6 +398,8 @@ class Postfix:
             name=main.values.get("myhostname", ""),
             signature=signature,
             unasked=tuple(unasked),
+            others=tuple(dict.fromkeys(path for one in everyone for path in one.others)),
+            tables=_Tables(self.root, self._run),
         )
 
     def _chosen(self, entries: Sequence[Entry], main: Main) -> list[Service]:
@@ -318,7 +418,7 @@ class Postfix:
         return [f"Postfix: {where} has no TLS; set smtpd_tls_security_level={level}."]
 
     def _everyone(
-        self, service: Service, chosen: Sequence[Service], entries: Sequence[Entry], main: Main
+        self, service: Service, chosen: Sequence[Service], entries: Sequence[Entry], main: Main, data: bytes
     ) -> tuple[tuple[Named, ...], list[str]]:
         """What clients of a service's port get, that of the service itself first; and where they get different ones, a note."""
         parts = list(service.running)
@@ -334,7 +434,7 @@ class Postfix:
             for entry in others:
                 if entry not in ours:
                     parts += postfix_services.service(entry, entries, main).running
-        names = [postfix_services.named(part, main) for part in parts]
+        names = [self._named(part, main, data) for part in parts]
         for part, one in zip(parts[1:], names[1:]):
             if one != names[0]:
                 notes.append(
@@ -343,6 +443,9 @@ class Postfix:
                     "one, and no TLSA record is made for the port."
                 )
         return tuple(names), notes
+
+    def _named(self, part: Part, main: Main, data: bytes) -> Named:
+        return replace(postfix_services.named(part, main), where=postfix_services.maps_place(part, main, data, self.root))
 
     def _absent(self, anything: bool, listening: Sequence[Service]) -> list[str]:
         """What to say if a service is not there that the word of the admin means."""

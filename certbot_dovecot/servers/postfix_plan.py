@@ -70,7 +70,7 @@ def plan(
             cleared = {name: value for name, value in cleared.items() if claim.explicit or name != SNI_MAPS}
             here_too = values.get(part.entry.line, {})
             values[part.entry.line] = {**here_too, part.cert: claim.pair.cert, part.key: claim.pair.key, **cleared}
-        elif ways[part] is _Way.BY_NAME and here.our_map not in postfix_services.maps(part, main):
+        elif ways[part] is _Way.BY_NAME and postfix_services.maps(part, main)[:1] != (here.our_map,):
             values[part.entry.line] = {SNI_MAPS: postfix_services.with_table(part, main, here.our_map)}
     # Beside somebody else's table, the names of a service's own certificate must be in ours.
     named = _Way.BY_NAME in ways.values() or (claim.explicit and any(SNI_MAPS in some for some in values.values()))

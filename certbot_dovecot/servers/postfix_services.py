@@ -12,9 +12,10 @@ Pure, over parsed entries and :class:`Main`, but that :attr:`Main.ask` may ask P
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Callable, Optional, Union
 
 from certbot_dovecot.problems import ConfProblem
@@ -121,11 +122,15 @@ class Named:
     :param pair: to a client that asks for no name; None if that is not a pair of files.
     :param chain: ``chain_files``, which is no pair; empty if it does not count.
     :param maps: the tables of ``tls_server_sni_maps``, which are asked in turn.
+    :param others: files with certificates beside the pair: those of the chain, or one for clients of another algorithm.
+    :param where: ``file:line`` of what names the tables.
     """
 
     pair: Optional[Pair]
     chain: str = ""
     maps: tuple[str, ...] = ()
+    others: tuple[str, ...] = field(default=(), compare=False)
+    where: str = field(default="", compare=False)
 
     def to(self, table: str, by_name: Optional[Pair]) -> Optional[Pair]:
         """The pair for a client.
@@ -223,18 +228,61 @@ def named(part: Part, main: Main) -> Named:
     def have(name: str) -> str:
         return expanded(part.entry, main, part.prefix + name)
 
-    tables = maps(part, main)
+    tables, cert = maps(part, main), have("cert_file")
     if have("chain_files"):
-        return Named(None, have("chain_files"), tables)
+        return Named(None, have("chain_files"), tables, paths(have("chain_files")))
     if have("eccert_file"):
-        return Named(Pair(have("eccert_file"), have("eckey_file") or have("eccert_file")), "", tables)
-    cert = have("cert_file")
+        pair = Pair(have("eccert_file"), have("eckey_file") or have("eccert_file"))
+        return Named(pair, "", tables, (cert,) if cert not in ("", pair.cert) else ())
     return Named(Pair(cert, have("key_file") or cert) if cert else None, "", tables)
 
 
 def maps(part: Part, main: Main) -> tuple[str, ...]:
     """The tables of ``tls_server_sni_maps``; our own by its present type, whatever it was written with."""
     return tuple(map(_present, tables(value(part.entry, main, SNI_MAPS))))
+
+
+def winner(
+    maps: Sequence[str], ours: str, name: str, entry: Optional[Pair], look_up: Callable[[str, str], Mapping[str, str]]
+) -> Optional[tuple[str, str]]:
+    """The table of somebody else's that has a client's certificate, and what it says; None if ours has it, or none.
+
+    As Postfix does it: all tables are asked for the whole name, in turn, then for what follows each of its dots, with the dot.
+
+    :param maps: the tables, in turn.
+    :param ours: our own, which has whole names only.
+    :param name: what the client asks for.
+    :param entry: what our own has for it.
+    :param look_up: gives what a table has for the name and for what follows its dots.
+    """
+    for key in name_keys(name):
+        for table in maps:
+            if table == ours:
+                if entry is not None and key == name:
+                    return None
+            elif (found := look_up(table, name).get(key)) is not None:
+                return table, found
+    return None
+
+
+def name_keys(name: str) -> list[str]:
+    """What Postfix asks a table of ``tls_server_sni_maps`` for: the name, then what follows each of its dots, with the dot."""
+    return [name, *(name[n:] for n, character in enumerate(name) if character == "." and n)]
+
+
+def maps_place(part: Part, main: Main, data: bytes, root: str) -> str:
+    """Where ``tls_server_sni_maps`` is set for a part, ``file:line``.
+
+    :param data: master.cf.
+    :param root: its directory.
+    """
+    option = next((option for option in reversed(part.entry.options) if option.name == SNI_MAPS), None)
+    if option is not None:
+        line = data.count(b"\n", 0, option.token.start) + 1
+        return f"{os.path.join(root, 'master.cf')}:{line}"
+    path = os.path.join(root, "main.cf")
+    lines = [n for n, line in enumerate(main.text.split("\n"), 1) if re.match(rf"{SNI_MAPS}[ \t]*=", line)]
+    return f"{path}:{lines[-1]}" if lines else path
 
 
 def by_present_type(entries: Iterable[Entry]) -> dict[int, dict[str, str]]:
@@ -288,7 +336,7 @@ def with_table(part: Part, main: Main, table: str) -> str:
 def certificates(part: Part, main: Main) -> tuple[str, ...]:
     """Every file that a part takes a certificate from, without those of tables."""
     here = {name: expanded(part.entry, main, part.prefix + name) for name in ("chain_files", "cert_file", "eccert_file")}
-    return tuple(_paths(here["chain_files"])) or tuple(filter(None, (here["cert_file"], here["eccert_file"])))
+    return (paths(here["chain_files"])) or tuple(filter(None, (here["cert_file"], here["eccert_file"])))
 
 
 def others_names(claim: Claim, part: Part, main: Main) -> tuple[str, ...]:
@@ -333,17 +381,19 @@ def proxy(entry: Entry, main: Main) -> str:
 def client_notes(claim: Claim, services: Iterable[Service], main: Main) -> list[str]:
     """What to say of a certificate that main.cf presents to other servers, and that services had or get."""
     names = [named(part, main) for one in services for part in one.parts]
-    had = {path for one in names for path in (one.pair.cert if one.pair else "", *_paths(one.chain))}
+    had = {path for one in names for path in (one.pair.cert if one.pair else "", *paths(one.chain))}
     for name in ("cert_file", "eccert_file", "chain_files"):
-        had.update(_paths(main.values.get(SMTPD + name, "")))
+        had.update(paths(main.values.get(SMTPD + name, "")))
     return [
         f"Postfix: {name} in main.cf shows {path} to other mail servers, as a client's certificate. Public CAs no longer issue "
         "certificates for TLS clients, and a server that looks will refuse it. Mail needs none: take the setting out."
         for name in _CLIENT
-        for path in _paths(main.values.get(name, ""))
+        for path in paths(main.values.get(name, ""))
         if path in had or claim.owns(path) or claim.another(path)
     ]
 
 
-def _paths(text: str) -> list[str]:
-    return text.replace(",", " ").split()
+def paths(text: str) -> tuple[str, ...]:
+    """The files in a value that lists some, as ``chain_files`` and a line of a table do; empty if it is none."""
+    found = tuple(text.replace(",", " ").split())
+    return found if all(path.startswith("/") for path in found) else ()

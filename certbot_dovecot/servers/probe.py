@@ -46,6 +46,8 @@ MOST = 65536
 #: First and longest pause between two looks of :func:`wait_until`, seconds.
 PAUSES = (0.01, 0.2)
 
+#: The label that stands for a wildcard.
+_ANY = "any-host"
 #: The words that end a session.
 _FAREWELL = {
     "imap": b"z LOGOUT\r\n",
@@ -114,13 +116,15 @@ class _HandshakeFailed(_Refused):
 def sni_for(names: Iterable[str]) -> Optional[str]:
     """The host name to ask for, of a certificate's names: the first exact one, else a host under the first wildcard.
 
+    Behind a wildcard it is a host that nobody has: another certificate may be for one by its exact name.
+
     :returns: None if there are only addresses, which SNI cannot carry (RFC 6066 section 3), and what is no host name.
     """
     hosts = [name for name in names if is_host_name(name)]
     exact = [name for name in hosts if not name.startswith("*.")]
     if exact:
         return exact[0]
-    return f"mail.{hosts[0][2:]}" if hosts else None
+    return f"{_ANY}.{hosts[0][2:]}" if hosts else None
 
 
 def ask(endpoint: Endpoint, sni: Optional[str], seconds: float, algorithm: Optional[str] = None) -> Answer:

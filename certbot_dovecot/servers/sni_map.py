@@ -12,6 +12,9 @@ An entry whose files are missing is skipped with a warning in the log, and costs
 Postfix asks for the whole name, then for what follows each of its dots, with the dot; no pattern matches the latter.  The first
 pattern that matches counts, so exact names come before wildcards.  Letter case does not count.
 
+There is nothing in it that Dovecot's configuration and master.cf do not have too.  So all may read it, as a monitoring agent
+has to that is not root.
+
 Lines that are not of this form are left out: the file is ours, and is written anew.
 """
 

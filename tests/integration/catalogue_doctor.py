@@ -14,6 +14,7 @@ from tests.integration.catalogue_status import (
     SECOND,
     SECURE,
     SNAKEOIL,
+    chain_of_own,
     delete,
     due_and_published,
     due_without_the_installer,
@@ -22,6 +23,7 @@ from tests.integration.catalogue_status import (
     own_default,
     published,
     roll_back_and_be_told,
+    table_before_ours,
 )
 from tests.integration.remedies import Bench, Case, restart, without_block, without_line
 from tests.integration.sound import CONF, CRON, HOOK, LOCAL, MAIN, MASTER
@@ -40,7 +42,7 @@ UNPLAYED = {
     "host.py:_scheduled:2": "likewise",
     "host.py:_scheduled:3": "the lab has no cron; test_docs.py has the finding, and test_doctor.py the daemon",
     "certificates.py:_kept:7": "test_shared.py plays it: what doctor --dns says is what status says, and is done",
-    "dane.py:addresses:1": "it needs a second host; test_several_hosts.py plays it",
+    "dane.py:addresses:1": "it needs a second host; test_several_hosts.py plays every way of both remedies",
     "dane.py:resolver:2": "the zone's DS record is at a registrar",
 }
 
@@ -137,6 +139,16 @@ def trust_it(bench: Bench, _finding: dict[str, Any]) -> None:
         file.write(bench.ca.root.cert_pem)
 
 
+def another_ca(bench: Bench, _finding: dict[str, Any]) -> None:
+    bench.replace(CONF, "server = https://acme.invalid/directory\n# ", "server = ")
+    bench.host.certbot("renew", "-q", "--force-renewal")
+
+
+def an_rsa_certificate(bench: Bench, finding: dict[str, Any]) -> None:
+    assert "get an RSA certificate (--key-type rsa)" in finding["todo"]
+    bench.host.certbot("renew", "-q", "--force-renewal", "--new-key", "--key-type", "rsa")
+
+
 def block_for(bench: Bench, *names: str, cert_names: tuple[str, ...] = (SECOND,)) -> None:
     pair = bench.pair(*cert_names)
     bench.write(LOCAL, "".join(f"local_name {name} {{\n{view.tls(pair.fullchain, pair.key, '  ')}}}\n" for name in names))
@@ -149,7 +161,17 @@ def lost_key(_bench: Bench) -> None:
 
 def foreign_key(bench: Bench) -> None:
     one, other = bench.pair(SECOND), bench.pair("third.example.test", stem="another")
+    bench.kept["pair"] = one
     bench.write(LOCAL, f"local_name {SECOND} {{\n{view.tls(one.fullchain, other.key, '  ')}}}\n")
+
+
+def the_right_key(bench: Bench, finding: dict[str, Any]) -> None:
+    bench.write(finding["where"], bench.text(bench.kept["pair"].key))
+
+
+def another_pair(bench: Bench, finding: dict[str, Any]) -> None:
+    assert LOCAL in finding["todo"]
+    bench.replace(LOCAL, finding["where"], bench.kept["pair"].key)
 
 
 def service(bench: Bench, *options: str) -> None:
@@ -187,6 +209,14 @@ def commented_out(bench: Bench) -> None:
 
 def head_again(bench: Bench, _finding: dict[str, Any]) -> None:
     bench.replace(MASTER, f"#{bench.kept['head']}", bench.kept["head"])
+
+
+def options_of_no_service(bench: Bench) -> None:
+    bench.host.append(MASTER, "#2525 inet n - y - - smtpd\n  -o smtpd_tls_security_level=may\n")
+
+
+def comment_out(bench: Bench, finding: dict[str, Any]) -> None:
+    bench.replace(MASTER, "\n  -o smtpd_tls_security_level=may\n", "\n#  -o smtpd_tls_security_level=may\n")
 
 
 def twice(bench: Bench) -> None:
@@ -267,6 +297,10 @@ def no_resolver(bench: Bench) -> None:
     bench.write("/etc/resolv.conf", "nameserver 192.0.2.1\n")
 
 
+def a_resolver_of_ones_own(bench: Bench, _finding: dict[str, Any]) -> None:
+    bench.write("/etc/resolv.conf", f"nameserver {name_servers.CACHE}\n")
+
+
 def a_resolver(bench: Bench, finding: dict[str, Any]) -> None:
     assert "--dovecot-resolver ADDRESS" in finding["todo"]
     bench.host.certbot("renew", "-q", "--force-renewal", "--dovecot-resolver", name_servers.CACHE)
@@ -294,6 +328,9 @@ CASES = {
     ),
     "an own CA": Case(
         "certificates.py:judge_chain:6", a_ca_of_ones_own, "does not trust", robot=trust_it, leaves=False
+    ),
+    "an own CA, and another": Case(
+        "certificates.py:judge_chain:6", a_ca_of_ones_own, "does not trust", pick=1, robot=another_ca, leaves=False
     ),
     "a key that never changes": Case(
         "certificates.py:key_age:1", old_key(2024, key_rotation="never"), "never changes by itself", leaves=False
@@ -325,7 +362,10 @@ CASES = {
         "certificates.py:_not_served:1", lambda bench: block_for(bench, NAME), "is for that and installed", leaves=False
     ),
     "a lost key": Case("certificates.py:_unreadable:1", lost_key, "names this file"),
-    "a key of another": Case("certificates.py:_unreadable:1", foreign_key, "names this file", robot=without_block()),
+    "a key of another": Case("certificates.py:_unreadable:1", foreign_key, "names this file", robot=the_right_key),
+    "a key of another, and another pair": Case(
+        "certificates.py:_unreadable:1", foreign_key, "names this file", pick=1, robot=another_pair
+    ),
     "deleted, again": Case("certificates.py:nobody_renews:1", delete, "does not know this lineage any more", leaves=False),
     "deleted, undone": Case(
         "certificates.py:nobody_renews:1", delete, "does not know this lineage any more", pick=1, leaves=False, serves=False
@@ -337,11 +377,22 @@ CASES = {
         leaves=False,
     ),
     "self-signed": Case("certificates.py:_elsewhere:1", roll_back_and_be_told, "self-signed", leaves=False),
+    "self-signed, and meant": Case(
+        "certificates.py:_elsewhere:1", roll_back_and_be_told, "self-signed", pick=1, leaves=False, serves=False
+    ),
     "ciphers of RSA": Case(
         "certificates.py:rsa_clients:1",
         add(LOCAL, "ssl_cipher_list = aRSA\n", "dovecot"),
         "agrees on no cipher",
         robot=lambda bench, finding: (os.unlink(LOCAL), restart("dovecot")(bench, finding)),  # type: ignore[func-returns-value]
+    ),
+    "ciphers of RSA, and a certificate": Case(
+        "certificates.py:rsa_clients:1",
+        add(LOCAL, "ssl_cipher_list = aRSA\n", "dovecot"),
+        "agrees on no cipher",
+        pick=1,
+        robot=an_rsa_certificate,
+        leaves=False,
     ),
     "old clients": Case(
         "certificates.py:rsa_clients:2", add(LOCAL, "ssl_min_protocol = TLSv1\n"), "old clients are wanted", leaves=False
@@ -377,7 +428,10 @@ CASES = {
         )
     },
     "a resolver that is not believed": Case(
-        "dane.py:resolver:1", no_resolver, "is ever proven to be safe", robot=a_resolver, dns=True
+        "dane.py:resolver:1", no_resolver, "is ever proven to be safe", robot=a_resolver_of_ones_own, dns=True
+    ),
+    "a resolver that is not believed, and another": Case(
+        "dane.py:resolver:1", no_resolver, "is ever proven to be safe", pick=1, robot=a_resolver, dns=True
     ),
     "a key that DANE keeps": Case(
         "certificates.py:_kept:2", due_and_published, "no next key is published", args=("--dns",), dns=True
@@ -402,7 +456,7 @@ CASES = {
     "left out of renew": Case(
         "host.py:timer:1", add(CONF, "autorenew = False\n"), "leaves this lineage out", robot=without_line
     ),
-    "nothing renews": Case("host.py:_scheduled:4", cron_stops, "no line of cron was found", robot=cron_again),
+    "nothing renews": Case("host.py:_scheduled:4", cron_stops, "no line of cron was found", pick=1, robot=cron_again),
     "no hook": Case(NO_HOOK, no_hook, "does not name the installer", leaves=False),
     "no hook, written": Case(NO_HOOK, no_hook, "does not name the installer", pick=1, robot=hook_away, leaves=False),
     "a broken hook": Case(NO_HOOK, broken_hook, "does not name the installer", pick=1, robot=hook_away, leaves=False),
@@ -418,6 +472,8 @@ CASES = {
     "a key of another user": Case(
         "host.py:permissions:2", lambda _bench: os.chown(f"{STORE}/2026.key", 65534, 0), "it belongs to the user"
     ),
+    "self-signed in a chain": Case("certificates.py:_elsewhere:1", chain_of_own, "self-signed", leaves=False),
+    "a table before ours": Case(SHADOWED, table_before_ours, "wins over the certificate", leaves=False),
     "main.cf wins": Case(SHADOWED, add(MAIN, SHADOW), "wins over the certificate", leaves=False),
     "main.cf wins, taken out": Case(SHADOWED, add(MAIN, SHADOW), "wins over the certificate", pick=1, robot=without_line),
     "a file of one year": Case(LEFT, add(MAIN, TWO), "names a file of one key year", robot=name_live, leaves=False),
@@ -431,7 +487,10 @@ CASES = {
         LEFT, lambda bench: service(bench, *OPTIONS), "names a file of one key year", pick=1, robot=without_both, leaves=False
     ),
     "options of no service": Case(
-        "postfix.py:orphan_options:1", commented_out, "is commented out", robot=head_again
+        "postfix.py:orphan_options:1", options_of_no_service, "is commented out", robot=comment_out, leaves=False
+    ),
+    "options of a service that is to be": Case(
+        "postfix.py:orphan_options:1", commented_out, "is commented out", pick=1, robot=head_again
     ),
     "twice in main.cf": Case("postfix.py:double_setting:1", twice, "is set here and in line", robot=once),
 }

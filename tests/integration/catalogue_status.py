@@ -9,7 +9,7 @@ from typing import Any, Callable
 
 from tests.integration import view
 from tests.integration.remedies import Bench, Case, restart, without_block, without_line
-from tests.integration.sound import CONF, LOCAL
+from tests.integration.sound import CONF, LOCAL, MAIN
 from tests.integration.test_install import NAME, STORE
 from tests.lab.ca import DAY, self_signed
 from tests.lab.names import TTL
@@ -20,10 +20,14 @@ SECOND = "second.example.test"
 SECURE = "mail.secure.test"
 DNS_STORE = f"/etc/letsencrypt/dovecot/{SECURE}"
 CLI_INI = "/etc/letsencrypt/cli.ini"
+SNI, BOTH = "/etc/postfix/sni", "/etc/dovecot/private/both.pem"
 ARCHIVE = f"/etc/letsencrypt/archive/{NAME}"
 
 #: Findings whose remedy is not played, with the reason.
 UNPLAYED = {
+    "what ... serves by name could not be judged: ... may not be read by this user": (
+        "it needs a user who is not root; test_status.py plays it"
+    ),
     "... cannot be looked at: ...": "it has no remedy of its own: the words of the server's tools say what to do",
     "the change of the key is due, and held up: ...": "what to mend is the reason that follows; tests/rehearsal",
     "a change of the key would be held up: ...": "likewise",
@@ -38,9 +42,9 @@ UNPLAYED = {
     "its renewals do not reach the servers: ..., and its renewal conf does not name the installer": (
         "test_reach.py plays every way, and test_shared.py that of a web server's lineage; doctor says the same, see there"
     ),
-    "... serves the key 3 1 1 ..., which ...": "it needs a second host; test_several_hosts.py plays it",
+    "... serves the key 3 1 1 ..., which ...": "it needs a second host; test_several_hosts.py plays both ways",
     "... could not be asked, so it is not known whether a TLSA record matches its key: ...": (
-        "it needs a second host; test_several_hosts.py plays it"
+        "it needs a second host; test_several_hosts.py plays both ways"
     ),
 }
 
@@ -118,6 +122,35 @@ def shadowed(bench: Bench) -> None:
     own = bench.pair(SECOND)
     bench.write(LOCAL, f"local_name {NAME} {{\n{view.tls(own.fullchain, own.key, '  ')}}}\n")
     bench.host.restart("dovecot")
+
+
+def table_before_ours(bench: Bench, *names: str, **how: Any) -> None:
+    """The admin has a table for Postfix that has our name, and is asked first."""
+    own = bench.pair(*(names or (SECOND,)), **how)
+    bench.write(SNI, f"{NAME} {own.key} {own.fullchain}\n")
+    bench.host.append(MAIN, f"tls_server_sni_maps = texthash:{SNI}\n")
+    bench.host.run("postfix", "reload")
+
+
+def without_the_name(bench: Bench, finding: dict[str, Any]) -> None:
+    assert f"take that out of texthash:{SNI}" in finding["todo"]
+    bench.replace(SNI, f"{NAME} ", "elsewhere.example.test ")
+
+
+def alternative(bench: Bench) -> None:
+    """An alternative certificate in Dovecot, whose key has the same algorithm."""
+    own = bench.pair(SECOND)
+    bench.write(LOCAL, f"{view.setting('alt_cert')}{own.fullchain}\n{view.setting('alt_key')}{own.key}\n")
+    bench.host.restart("dovecot")
+
+
+def chain_of_own(bench: Bench) -> None:
+    """Key and certificate in one file, for every service: the admin dropped ours, and was told."""
+    own = self_signed("host.invalid").write("/etc/dovecot/private")
+    bench.write(BOTH, bench.text(own.key) + bench.text(own.fullchain))
+    bench.host.append(MAIN, f"smtpd_tls_chain_files = {BOTH}\n")
+    bench.host.run("postfix", "reload")
+    bench.host.certbot("renew", "-q")
 
 
 def old_copy(bench: Bench) -> None:
@@ -199,6 +232,8 @@ SELF_SIGNED = "... serves a self-signed certificate ..., on a server that is to 
 DUE = "a new key is due, for the present one is of ..., and certbot renews it without the installer"
 UNCOVERED = "... serves a certificate ..., which is not for that name"
 
+TABLE = "... serves a certificate ..., which is not for that name: ..."
+
 CASES = {
     "a deleted lineage, again": Case(LOST, delete, leaves=False),
     "a deleted lineage, undone": Case(LOST, delete, pick=1, leaves=False, serves=False),
@@ -229,6 +264,18 @@ CASES = {
         "... serves another certificate, ...", a_reload_forgotten_but_for_one_name, leaves=False
     ),
     "a name of ours in a block of the admin's": Case(UNCOVERED, shadowed),
+    "a name of ours in a table of the admin's": Case(TABLE, table_before_ours, leaves=False),
+    "a name of ours in a table of the admin's, taken out": Case(
+        TABLE, table_before_ours, pick=1, robot=without_the_name, leaves=False
+    ),
+    "an own one in a table ended": Case(
+        EXPIRED, lambda bench: table_before_ours(bench, NAME, begin=-85 * DAY, end=-DAY), leaves=False
+    ),
+    "an alternative": Case(
+        "... serves another certificate, ..., which ... has, an alternative that takes its place", alternative,
+        robot=without_block(), leaves=False,
+    ),
+    "self-signed in a chain": Case(SELF_SIGNED, chain_of_own, leaves=False),
     "a copy of a deleted one": Case(
         "... serves a copy of ..., which certbot does not know any more and the configuration does not name",
         old_copy,
@@ -237,6 +284,12 @@ CASES = {
     ),
     "nothing is installed": Case(
         "no certificate is installed by certbot-dovecot on this host", lambda bench: bench.host.reset(), leaves=False
+    ),
+    "one is not installed": Case(
+        "it is not installed by certbot-dovecot on this host",
+        lambda bench: bench.host.run("certbot-dovecot", "undo", NAME),
+        args=(NAME,),
+        leaves=False,
     ),
     "a damaged record": Case("not everything could be looked at: ...", damage, robot=move_away, leaves=False),
     "a record of another key": Case(

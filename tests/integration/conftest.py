@@ -40,16 +40,26 @@ def mailhost(lab):
     return lab.host
 
 
-@pytest.fixture
-def names(mailhost):
-    """Name servers; the file of credentials is there."""
-    with name_servers.run("knot") as servers:
+@contextlib.contextmanager
+def updated_by(mailhost, zones=None):
+    """Name servers; the file of credentials is there.
+
+    :param zones: those of the tests if none are given.
+    """
+    with name_servers.run("knot", zones) as servers:
         mailhost.write(
             CREDENTIALS,
             f"dns_rfc2136_server = {name_servers.PRIMARY}\ndns_rfc2136_name = lab\ndns_rfc2136_secret = {servers.secret}\n"
             "dns_rfc2136_algorithm = HMAC-SHA256\n",
         )
         os.chmod(CREDENTIALS, 0o600)
+        yield servers
+
+
+@pytest.fixture
+def names(mailhost):
+    """Name servers with the zones of the tests."""
+    with updated_by(mailhost) as servers:
         yield servers
 
 

@@ -111,9 +111,16 @@ class Case:
         return re.fullmatch(template, one["what"]) is not None and self.words in one["what"]
 
 
+_WAY = re.compile(r"(?:; (?=or |else |if |to )|, (?=or ))(?:or |else )?(?:if it is meant, )?")
+
+
 def alternatives(todo: str) -> list[str]:
-    """The ways that a remedy offers."""
-    return re.split(r"; (?!then )(?:or |else )?(?:if it is meant, )?", todo)
+    """The ways that a remedy offers; what stands behind ``; then`` is the end of each.  What is in brackets offers none."""
+    todo, then, end = todo.partition("; then ")
+    masked = re.sub(r"\([^()]*\)", lambda match: "x" * len(match.group()), todo)
+    ends = [(match.start(), match.end()) for match in _WAY.finditer(masked)]
+    starts = [0, *(after for _, after in ends)]
+    return [todo[start:stop] + then + end for start, stop in zip(starts, [*(before for before, _ in ends), len(todo)])]
 
 
 def commands(text: str) -> list[list[str]]:

@@ -6,6 +6,8 @@ import json
 import os
 import stat
 
+import pytest
+
 from tests.integration import view
 from tests.integration.test_commercial import NAME, STORE, answer, csr, digest, everywhere, install, mailed
 from tests.integration.test_kill import Saved, matching_pairs_are_named
@@ -37,6 +39,7 @@ def test_a_request_that_is_killed_leaves_nothing_half(mailhost, tmp_path):
     assert points == [[], ["2026.key"]]
 
 
+@pytest.mark.long
 def test_an_install_that_is_killed_is_finished_by_the_next(mailhost, tmp_path):
     csr(mailhost, NAME)
     install(mailhost, *mailed(answer()))

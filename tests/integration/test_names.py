@@ -42,7 +42,7 @@ def test_on_postfix_too(mailhost):
     assert view.changed(before, after) == {"/etc/postfix/master.cf", SNI_MAP}
     option = f"+  -o tls_server_sni_maps=regexp:{SNI_MAP}"
     assert view.diff(before, after, "/etc/postfix/master.cf") == [option] * 2
-    assert after[SNI_MAP].mode == 0o600
+    assert after[SNI_MAP].mode == 0o644
     assert "PRIVATE" not in after[SNI_MAP].data.decode()
     assert served(mailhost, None, 25) not in (view.live_leaf(NAME), view.live_leaf(OTHER))
 

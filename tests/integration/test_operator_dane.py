@@ -62,7 +62,7 @@ def test_a_key_whose_records_are_there_is_not_taken_from_the_servers(mailhost, n
     installed = mailhost.snapshot(*CONFIGURATIONS)
     refused = mailhost.run("certbot-dovecot", "undo", NAME, check=False)
     assert refused.code == 1
-    assert f"_tcp.{NAME}. has a TLSA record of the key that would not be served any more" in refused.stderr
+    assert f"_tcp.{NAME}. has a TLSA record of the key that is served now" in refused.stderr
     assert mailhost.snapshot(*CONFIGURATIONS) == installed
     # They change places first: what is served is what goes.
     assert mailhost.run("certbot-dovecot", "rollover", NAME, "--now", "--reason", "a test", check=False).code == 0

@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
 from certbot_dovecot.servers import master_cf
 from tests.integration import view
 
@@ -28,6 +30,7 @@ while True:
 """
 
 
+@pytest.mark.long
 def test_nothing_is_lost(mailhost):
     mailhost.stop("postfix")
     path = "/etc/postfix/master.cf"

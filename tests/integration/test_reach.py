@@ -102,6 +102,7 @@ def test_whatever_takes_the_installer_out_of_the_renewal_configuration(mailhost,
     assert view.spki(f"/etc/letsencrypt/live/{NAME}/cert.pem") == key
 
 
+@pytest.mark.long
 def test_nothing_brings_renewals_and_what_is_advised_helps(mailhost):
     """The hook is gone, is not executable, or switched off; each remedy is done as it is said."""
     mailhost.certbot("certonly", "-a", "standalone", "-d", NAME, "--reuse-key")

@@ -12,7 +12,7 @@ from tests.rehearsal.scenarios import SHORT
 pytestmark = pytest.mark.timeout(300)
 
 
-@pytest.mark.parametrize("name", SHORT)
+@pytest.mark.parametrize("name", [pytest.param(one, marks=pytest.mark.long if one == "replace" else ()) for one in SHORT])
 def test_the_short_form(lab, name):
     result = rehearsal.apart(name)
     assert result.good, rehearsal.story(result)

@@ -6,17 +6,14 @@ import contextlib
 
 import pytest
 
-from tests.integration import catalogue_doctor, catalogue_status, view
+from tests.integration import catalogue, view
+from tests.integration.catalogue import CASES
 from tests.integration.catalogue_status import SECURE
-from tests.integration.remedies import Bench, fresh, in_order, keep, play, worse
+from tests.integration.remedies import Bench, alternatives, fresh, in_order, keep, play, worse
 from tests.integration.sound import restored, trust
 from tests.integration.test_install import NAME
 from tests.lab import names as name_servers
 
-CASES = {
-    **{f"status: {name}": case for name, case in catalogue_status.CASES.items()},
-    **{f"doctor: {name}": case for name, case in catalogue_doctor.CASES.items()},
-}
 PLAIN = sorted(name for name, case in CASES.items() if not case.dns)
 #: Those after which the host is in order first, for the next one needs no other.
 PLAIN.sort(key=lambda name: not CASES[name].leaves)
@@ -53,6 +50,8 @@ def played(bench, case, ports):
     before = case.seen(bench)
     mine = [one for one in before if case.is_it(one)]
     assert mine, before
+    ways = alternatives(mine[0]["todo"])
+    assert catalogue.unplayed(case.finding, len(ways)) == [], ways
     play(bench, case, mine[0])
     after = case.seen(bench)
     assert not [one for one in after if case.is_it(one)], after

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+
+import pytest
 
 from tests.integration import view
 from tests.integration.sound import LOCAL, findings
@@ -143,10 +146,114 @@ def test_what_was_not_asked_is_said(mailhost):
     result = status(mailhost)
     assert result.code == 0
     assert "combinations of name and endpoint were asked. To ask all: --all, or name a lineage." in result.stdout
-    assert result.stdout.endswith("All that was asked is well.\n")
-    assert " not asked for | " in status(mailhost, "--nagios").stdout
-    assert status(mailhost, "--all").stdout.endswith("All is well.\n")
+    assert "Not looked at: " in result.stdout.splitlines()[-1]
+    assert " combinations of name and endpoint (--all asks them); the DNS (--dns asks it).\n" in result.stdout
+    assert "; not looked at: " in status(mailhost, "--nagios").stdout
+    assert status(mailhost, "--all").stdout.endswith("Not looked at: the DNS (--dns asks it).\n")
     # An endpoint is asked without a name all the same.
     asked = json.loads(status(mailhost, "--json").stdout)["endpoints"]
     assert {one["port"] for one in asked if one["sni"] is None} == set(view.tls_ports())
     assert {one["sni"] for one in asked} == {None, *names}
+
+
+def table(mailhost, kind, text):
+    """A table of the admin's for Postfix, in main.cf."""
+    mailhost.write("/etc/postfix/sni", text)
+    if kind in ("hash", "lmdb"):
+        # It holds the key then.
+        os.chmod("/etc/postfix/sni", 0o600)
+        mailhost.run("postmap", "-F", f"{kind}:/etc/postfix/sni")
+    mailhost.run("postconf", "-e", f"tls_server_sni_maps = {kind}:/etc/postfix/sni")
+    mailhost.run("postfix", "reload")
+
+
+@pytest.mark.parametrize("kind", ["texthash", "regexp", "indexed"])
+def test_a_table_of_the_admins_that_is_asked_first(mailhost, ca, kind):
+    """Its certificate is for the name, so that it is no finding; it is said, and no renewal fails of it."""
+    mailhost.certbot(*INSTALL)
+    own = ca.leaf([NAME]).write("/etc/dovecot/private", "own")
+    if kind == "indexed":
+        kind = mailhost.run("postconf", "-h", "default_database_type").stdout.strip()
+    pattern = f"/^{NAME}$/" if kind == "regexp" else NAME
+    table(mailhost, kind, f"{pattern} {own.key} {own.fullchain}\n")
+    assert mailhost.served(465, sni=NAME).digest == view.leaf_in(own.cert)
+    assert mailhost.served(465, sni=None).digest == view.live_leaf(NAME)
+    result = status(mailhost)
+    assert result.code == 0, result.stdout
+    assert "deploy" not in result.stdout
+    assert f"asked for {NAME}: {kind}:/etc/postfix/sni has one for it, and is asked before the certificate" in result.stdout
+    assert "(/etc/postfix/main.cf:" in result.stdout
+    assert f"certbot install --installer dovecot --cert-name {NAME}" in result.stdout
+    nobody = ("setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups")
+    unread = "could not be judged: " in status(mailhost, under=nobody).stdout
+    assert unread == (kind not in ("texthash", "regexp"))
+    assert [one["where"].split(":")[0] for one in doctors(mailhost, "shadow")] == ["/etc/postfix/main.cf"] * 2
+    assert "renewals leave that as it is" in doctors(mailhost, "shadow")[0]["what"]
+    renewed = mailhost.certbot("renew", "--force-renewal", check=False)
+    assert renewed.code == 0, renewed.stderr
+    assert mailhost.served(465, sni=NAME).digest == view.leaf_in(own.cert)
+    assert mailhost.served(465, sni=None).digest == view.live_leaf(NAME)
+    # It comes to its end.
+    own = ca.leaf([NAME], begin=-80 * DAY, end=3 * DAY).write("/etc/dovecot/private", "own")
+    table(mailhost, kind, f"{pattern} {own.key} {own.fullchain}\n")
+    [one] = found(mailhost)
+    assert (one["grade"], "Postfix" in one["what"], "Dovecot" in one["what"]) == ("critical", True, False)
+    assert one["todo"] == f"certbot install --installer dovecot --cert-name {NAME} puts its certificate there"
+    mailhost.certbot("install", "--installer", "dovecot", "--cert-name", NAME)
+    assert mailhost.served(465, sni=NAME).digest == view.live_leaf(NAME)
+    assert status(mailhost).code == 0
+    assert doctors(mailhost, "shadow") == []
+
+
+def test_a_table_before_ours_has_a_name_of_a_further_lineage(mailhost, ca):
+    """Postfix serves it to nobody then, and is asked all the same."""
+    mailhost.certbot(*INSTALL)
+    mailhost.certbot("--installer", "dovecot", "-a", "standalone", "-d", SECOND)
+    own = ca.leaf(["strange.example.test"]).write("/etc/dovecot/private", "own")
+    mailhost.write("/etc/postfix/sni", f"{SECOND} {own.key} {own.fullchain}\n")
+    text = view.read("/etc/postfix/master.cf").decode()
+    ours = "-o tls_server_sni_maps=regexp:/etc/postfix/certbot-dovecot-sni"
+    assert text.count(ours) == 2
+    first = "-o tls_server_sni_maps=texthash:/etc/postfix/sni,regexp:/etc/postfix/certbot-dovecot-sni"
+    mailhost.write("/etc/postfix/master.cf", text.replace(ours, first))
+    mailhost.run("postfix", "reload")
+    one, other = found(mailhost)
+    assert (one["grade"], one["lineage"], other["todo"]) == ("warning", SECOND, one["todo"])
+    assert f"asked for {SECOND}, serves a certificate of strange.example.test" in one["what"]
+    assert "texthash:/etc/postfix/sni has one for it" in one["what"]
+    assert "(/etc/postfix/master.cf:" in one["what"]
+    assert one["todo"].startswith(f"certbot install --installer dovecot --cert-name {SECOND}, which puts a table with it")
+    mailhost.certbot("install", "--installer", "dovecot", "--cert-name", SECOND)
+    assert status(mailhost).code == 0
+    # Behind ours, it has a name that ours has not.
+    mailhost.write("/etc/postfix/sni", f".example.test {own.key} {own.fullchain}\n")
+    mailhost.run("postfix", "reload")
+    assert mailhost.served(465, sni=SECOND).digest == view.live_leaf(SECOND)
+    one, other = found(mailhost)
+    assert f"asked for {NAME}, serves a certificate of strange.example.test" in one["what"]
+    mailhost.certbot("install", "--installer", "dovecot", "--cert-name", NAME)
+    assert status(mailhost).code == 0, status(mailhost).stdout
+
+
+def test_a_certificate_in_a_chain_file_is_judged(mailhost, ca):
+    mailhost.certbot(*INSTALL)
+    own, other = ca.leaf([SECOND]), ca.leaf([SECOND], begin=-80 * DAY, end=3 * DAY, kind="rsa")
+    both = "/etc/dovecot/private/both.pem"
+    pairs = [(one.key_pem() + one.fullchain_pem).decode() for one in (own, other)]
+    mailhost.write(both, "".join(pairs))
+    mailhost.append("/etc/postfix/main.cf", f"smtpd_tls_chain_files = {both}\n")
+    mailhost.run("postfix", "reload")
+    mailhost.certbot("renew", "-q")
+    # The second one is for old clients.
+    [one] = doctors(mailhost, "nobody-renews")
+    assert one["what"].startswith("Postfix names this certificate, which ends on ")
+    assert one["where"].startswith("/etc/postfix/main.cf:")
+    assert one["todo"].startswith(f"certbot install --installer dovecot --cert-name {NAME} puts its certificate there")
+    mailhost.write(both, pairs[1])
+    mailhost.run("postfix", "reload")
+    [one] = found(mailhost)
+    assert (one["grade"], "expires on" in one["what"]) == ("critical", True)
+    assert one["todo"].startswith(f"certbot install --installer dovecot --cert-name {NAME} puts its certificate there")
+    mailhost.certbot("install", "--installer", "dovecot", "--cert-name", NAME)
+    assert status(mailhost).code == 0
+    assert doctors(mailhost, "nobody-renews") == []

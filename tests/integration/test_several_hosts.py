@@ -8,7 +8,7 @@ import subprocess
 import pytest
 
 from tests.integration import view
-from tests.integration.conftest import CREDENTIALS
+from tests.integration.conftest import updated_by
 from tests.integration.test_dane import LATER, LIVE, NEW_YEAR, RFC2136, primary, renew
 from tests.lab import names as name_servers
 from tests.lab import second as seconds
@@ -16,24 +16,18 @@ from tests.lab.names import NEGATIVE, PRIMARY, SECONDARY, TTL, Zone
 
 ZONE, NAME, MX = "several.test", "mail.several.test", "mx.several.test"
 OTHER = f"{NAME}-standby"
-_HEAD = (
+HEAD = (
     f"$ORIGIN {ZONE}.\n$TTL {TTL}\n@ IN SOA ns1 hostmaster 1 3600 600 86400 {NEGATIVE}\n@ IN NS ns1\n@ IN NS ns2\n"
     f"ns1 IN A {PRIMARY}\nns2 IN A {SECONDARY}\n"
 )
-TWO = f"{_HEAD}mail IN A {seconds.HERE}\nmail IN A {seconds.THERE}\n"
-MAIL_HOST = f"{_HEAD}@ IN MX 10 mx\nmail IN A 127.0.0.1\nmx IN A 127.0.0.1\nalias IN CNAME host1\nhost1 IN A 127.0.0.1\n"
+TWO = f"{HEAD}mail IN A {seconds.HERE}\nmail IN A {seconds.THERE}\n"
+MAIL_HOST = f"{HEAD}@ IN MX 10 mx\nmail IN A 127.0.0.1\nmx IN A 127.0.0.1\nalias IN CNAME host1\nhost1 IN A 127.0.0.1\n"
 INSTALL = ("--installer", "dovecot", "-a", "standalone", "-d", NAME, "--dovecot-resolver", name_servers.CACHE)
 
 
 @pytest.fixture
 def servers(mailhost, request):
-    with name_servers.run("knot", [Zone(ZONE, request.param, signed=True)]) as names:
-        mailhost.write(
-            CREDENTIALS,
-            f"dns_rfc2136_server = {PRIMARY}\ndns_rfc2136_name = lab\ndns_rfc2136_secret = {names.secret}\n"
-            "dns_rfc2136_algorithm = HMAC-SHA256\n",
-        )
-        mailhost.run("chmod", "600", CREDENTIALS)
+    with updated_by(mailhost, [Zone(ZONE, request.param, signed=True)]) as names:
         yield names
 
 

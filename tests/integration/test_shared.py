@@ -11,6 +11,7 @@ import pytest
 
 from tests.integration import view
 from tests.integration.test_install import NAME
+from tests.integration.test_status import UNLOOKED
 from tests.lab import names as name_servers
 from tests.lab import nginx, packages
 
@@ -93,7 +94,7 @@ def test_a_shared_lineage_keeps_its_key_all_year_and_changes_it_once_in_the_next
     assert "installer = nginx" in conf(NAME)
     assert "reuse_key = True" in conf(NAME)
     assert live(NAME)[1] == key
-    assert (status(web).code, status(web).stdout.splitlines()[-1]) == (0, "All is well.")
+    assert (status(web).code, status(web).stdout.splitlines()[-1]) == (0, UNLOOKED)
     assert "reuse-key: " not in web.run("certbot-dovecot", "doctor", check=False).stdout
     for _ in range(2):
         old = live(NAME)
@@ -121,6 +122,7 @@ def test_a_shared_lineage_keeps_its_key_all_year_and_changes_it_once_in_the_next
     assert set(served(web).values()) == {(view.live_leaf(NAME), new)}
 
 
+@pytest.mark.long
 def test_a_lineage_of_its_own_for_mail_is_the_better_way(web, turn):
     web.certbot("--nginx", "-d", NAME)
     shown = web.certbot("install", "--installer", "dovecot", "--cert-name", NAME).stdout
@@ -145,6 +147,7 @@ def test_a_lineage_of_its_own_for_mail_is_the_better_way(web, turn):
 
 
 @pytest.mark.skipif(bool(packages.missing(packages.NAME_SERVERS)), reason="it needs name servers")
+@pytest.mark.long
 def test_a_new_key_under_published_records_is_critical_until_the_dns_follows(web, names, turn):
     web.certbot("--nginx", "-d", SECURE)
     install = ("install", "--installer", "dovecot", "--cert-name", SECURE)

@@ -96,6 +96,66 @@ def test_a_rollover_by_hand_and_back(host):
     assert view.changed(before, after) == {"/etc/dovecot/conf.d/10-ssl.conf", "/etc/postfix/master.cf"}
 
 
+@pytest.mark.parametrize("switched", [False, True])
+def test_every_command_takes_either_name_of_the_pair(host, switched):
+    """What is said of the one that is not served is true, and tells of the other."""
+    if switched:
+        host.run("certbot-dovecot", "rollover", NAME)
+    here, away = (OTHER, NAME) if switched else (NAME, OTHER)
+    told = f"{away} and {here} are two lineages that change places: {here} is installed now, and {away} is not."
+    plain, by_name, by_the_other = (host.run("certbot-dovecot", "status", *names) for names in ((), (here,), (away,)))
+    assert by_name.stdout == plain.stdout
+    assert told in by_the_other.stdout
+    assert by_the_other.stdout.replace(f"{told}\n", "").replace("\n\n\n", "\n\n") == plain.stdout
+    assert host.run("certbot-dovecot", "status", here, away).stdout == by_the_other.stdout
+    zone = host.run("certbot-dovecot", "tlsa", here).stdout
+    assert f"_993._tcp.{NAME}. 3600 IN TLSA 3 1 1 {key_of(here)}\n" in zone
+    assert host.run("certbot-dovecot", "tlsa", away).stdout == f"; {told}\n{zone}"
+    # What a deploy hook publishes is never an empty set.
+    hook = ("env", f"RENEWED_LINEAGE={LIVE}/{away}")
+    assert zone in host.run(*hook, "certbot-dovecot", "tlsa").stdout
+    assert host.run("certbot-dovecot", "plan", "--lineage", here).stdout.startswith("Nothing to do")
+    refused = host.run("certbot-dovecot", "plan", "--lineage", away, check=False)
+    assert refused.code == 1
+    assert f"it stands by for {here}, which the servers serve" in refused.stderr
+    # A server that serves something else is put right by either name.
+    path, store = "/etc/dovecot/conf.d/10-ssl.conf", f"/etc/letsencrypt/dovecot/{here}"
+    own = view.read(path).decode()
+    host.write(path, own.replace(f"{store}/2026.", "/etc/dovecot/private/dovecot."))
+    host.restart("dovecot")
+    host.write(path, own)
+    assert served(host) != {key_of(here)}
+    done = host.run("certbot-dovecot", "deploy", away)
+    assert done.stdout.startswith(told)
+    assert served(host) == {key_of(here)}
+    said = host.run("certbot-dovecot", "doctor", away, check=False).stdout
+    assert "no certificate is installed" not in said
+    # The one that is served goes, and what is said is of that one.
+    undone = host.run("certbot-dovecot", "undo", away)
+    assert f"{here} is not installed any more; its keys and certificates stay in {store}." in undone.stdout
+    assert f"certbot still renews it. To end that: certbot delete --cert-name {here}\n" in undone.stdout
+    assert f"{away} does not stand by any more; to end its renewals: certbot delete --cert-name {away}\n" in undone.stdout
+    both = host.run("certbot-dovecot", "status", NAME, OTHER, check=False)
+    for name in (NAME, OTHER):
+        assert f"{name}: it is not installed by certbot-dovecot on this host." in both.stdout
+
+
+@pytest.mark.parametrize("switched", [False, True])
+def test_a_served_one_that_certbot_deleted_is_undone(host, switched):
+    """As status says to do."""
+    if switched:
+        host.run("certbot-dovecot", "rollover", NAME)
+    here, away = (OTHER, NAME) if switched else (NAME, OTHER)
+    host.certbot("delete", "--cert-name", here)
+    for name in (here, away):
+        shown = host.run("certbot-dovecot", "status", name, check=False).stdout
+        assert f"to take it out of the configuration: certbot-dovecot undo {here}." in shown
+    undone = host.run("certbot-dovecot", "undo", here)
+    assert "Put back: /etc/postfix/master.cf" in undone.stdout
+    assert f"{here} is not installed any more" in undone.stdout
+    assert here not in view.read("/etc/dovecot/conf.d/10-ssl.conf").decode()
+
+
 def test_a_switch_is_undone_by_certbots_rollback(host):
     configuration = host.snapshot(*CONFIGURATIONS)
     host.certbot("renew", "-q", at=NEW_YEAR)
@@ -186,6 +246,7 @@ def test_a_damaged_record_keeps_every_key(host):
     assert (key_of(OTHER), served(host)) == (second, {first})
 
 
+@pytest.mark.long
 def test_two_that_cannot_be_told_apart_keep_their_keys_and_it_is_said(host):
     keys = key_of(NAME), key_of(OTHER)
     path = f"/etc/letsencrypt/renewal/{OTHER}.conf"

@@ -9,10 +9,13 @@ import pytest
 
 from tests.integration import view
 from tests.integration.test_install import INSTALL, NAME, STORE
-from tests.integration.test_names import OTHER, install
+from tests.integration.test_names import OTHER, SNI_MAP, install
 from tests.integration.test_renew import CONFIGURATIONS
 
 EVERYTHING = (*CONFIGURATIONS, "/etc/letsencrypt", "/var/lib/letsencrypt")
+
+
+UNLOOKED = "No fault was found in what was looked at. Not looked at: the DNS (--dns asks it)."
 
 
 def status(mailhost, *args, under=()):
@@ -34,7 +37,7 @@ def test_all_is_well_in_every_form_and_nothing_is_written(mailhost):
     before = mailhost.snapshot(*EVERYTHING)
     result = status(mailhost)
     assert (result.code, result.stderr) == (0, "")
-    assert result.stdout.endswith("All is well.\n")
+    assert result.stdout.endswith(f"{UNLOOKED}\n")
     assert "\033" not in result.stdout
     assert f"{NAME}  2026  ECDSA P-256" in result.stdout
     document = json.loads(status(mailhost, "--json").stdout)
@@ -63,6 +66,50 @@ def test_without_a_right_to_write_and_without_being_root(mailhost):
     result = status(mailhost, under=nobody)
     assert (result.code, result.stderr) == (0, "")
     assert result.stdout.count("its certificate") == len(view.tls_ports())
+    unread = f"certbot's own copy of {NAME}, which cannot be read"
+    assert result.stdout.endswith(f"Not looked at: {unread}; the DNS (--dns asks it).\n")
+    # Nor does --dns help then: nothing is said that would not be so.
+    result = status(mailhost, "--dns", under=nobody)
+    assert result.stdout.endswith(f"Not looked at: {unread}; the DNS for {NAME}.\n")
+    # Where DANE is off, the DNS does not matter.
+    mailhost.certbot("install", "--installer", "dovecot", "--cert-name", NAME, "--dovecot-dane", "off")
+    assert status(mailhost).stdout.endswith("All is well.\n")
+
+
+def test_a_table_of_names_is_for_all_to_read_and_one_that_is_not_is_said(mailhost):
+    mailhost.certbot(*INSTALL)
+    install(mailhost, OTHER)
+    assert os.stat(SNI_MAP).st_mode & 0o777 == 0o644
+    assert "PRIVATE" not in view.read(SNI_MAP).decode()
+    nobody = ("setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups")
+    result = status(mailhost, under=nobody)
+    assert (result.code, result.stderr) == (0, "")
+    # As versions before made it.
+    os.chmod(SNI_MAP, 0o600)
+    result = status(mailhost, under=nobody)
+    assert (result.code, result.stderr) == (4, "")
+    [line] = [line for line in result.stdout.splitlines() if line.split(" ")[0] in ("CRITICAL", "WARNING", "UNKNOWN")]
+    assert line.startswith(f"UNKNOWN what Postfix serves by name could not be judged: {SNI_MAP} may not be read by this user")
+    # What does not depend on it is judged.
+    document = json.loads(status(mailhost, "--json", under=nobody).stdout)
+    ports = {(one["port"], one["sni"]) for one in document["endpoints"]}
+    assert {(465, None), (587, None), (993, NAME), (993, OTHER)} <= ports
+    assert not {(465, NAME), (465, OTHER)} & ports
+    assert all(one["right"] for one in document["endpoints"])
+    assert status(mailhost).code == 0
+    # The remedy.
+    assert f"certbot-dovecot deploy {NAME}" in line or f"certbot-dovecot deploy {OTHER}" in line
+    bytes_before = view.read(SNI_MAP)
+    name = line.split("certbot-dovecot deploy ")[1].split(",")[0]
+    assert mailhost.run("certbot-dovecot", "deploy", name).code == 0
+    assert os.stat(SNI_MAP).st_mode & 0o777 == 0o644
+    assert view.read(SNI_MAP) == bytes_before
+    assert status(mailhost, under=nobody).code == 0
+    # A mode that an admin chose stays, and root finds nothing.
+    os.chmod(SNI_MAP, 0o640)
+    assert mailhost.run("certbot-dovecot", "deploy", name).code == 0
+    assert os.stat(SNI_MAP).st_mode & 0o777 == 0o640
+    assert status(mailhost).code == 0
 
 
 def test_a_server_that_is_down_and_one_that_serves_something_else(mailhost):

@@ -87,7 +87,7 @@ def test_lines_that_were_edited_since_are_refused_and_the_message_says_what_was_
     assert (configuration(mailhost), view.leaves(mailhost)) == (before, served)
 
 
-@pytest.mark.parametrize("order", [(NAME, OTHER), (OTHER, NAME)])
+@pytest.mark.parametrize("order", [(NAME, OTHER), pytest.param((OTHER, NAME), marks=pytest.mark.long)])
 def test_of_two_lineages_each_goes_alone(mailhost, order):
     before, served = configuration(mailhost), view.leaves(mailhost)
     mailhost.certbot(*INSTALL)
@@ -162,6 +162,7 @@ def test_an_interrupt_between_two_reloads_brings_both_back(mailhost):
     assert (configuration(mailhost), view.leaves(mailhost)) == (before, served)
 
 
+@pytest.mark.long
 def test_a_kill_at_every_write_is_finished_by_the_next_run(mailhost, tmp_path):
     before, served = configuration(mailhost), view.leaves(mailhost)
     mailhost.certbot(*INSTALL)

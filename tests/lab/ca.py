@@ -106,18 +106,22 @@ class Elsewhere:
 
 @dataclass(frozen=True)
 class CA:
-    """An authority: a root, and the intermediate that signs."""
+    """An authority: a root, and the intermediate that signs.
+
+    :param now: what validity is counted from; None for the moment at which a certificate is made.
+    """
 
     root: Made
     signer: Made
+    now: Optional[datetime.datetime] = None
 
     @classmethod
-    def make(cls, name: str = "Lab", steps: int = 1) -> CA:
+    def make(cls, name: str = "Lab", steps: int = 1, now: Optional[datetime.datetime] = None) -> CA:
         """A root and so many intermediates, one below the other."""
-        root = signer = _make(f"{name} Root", [], None, ca=True)
+        root = signer = make(f"{name} Root", [], None, ca=True, now=now)
         for step in range(steps):
-            signer = _make(f"{name} Intermediate{f' {step + 1}' if steps > 1 else ''}", [], signer, ca=True)
-        return cls(root, signer)
+            signer = make(f"{name} Intermediate{f' {step + 1}' if steps > 1 else ''}", [], signer, ca=True, now=now)
+        return cls(root, signer, now)
 
     def answer(self, request: bytes, *, end: float = 365 * DAY, **how: Any) -> Made:
         """What a commercial CA does with a request: a leaf for its key and its names; options as for a leaf."""
@@ -130,7 +134,7 @@ class CA:
     def cross(self, other: Made, *, end: float = 3650 * DAY) -> x509.Certificate:
         """Another CA's certificate, by this root: the same name and key."""
         name = other.cert.subject.get_attributes_for_oid(NameOID.COMMON_NAME)[0].value
-        return _make(str(name), [], self.root, other.key, end=end, ca=True).cert
+        return make(str(name), [], self.root, other.key, end=end, ca=True, now=self.now).cert
 
     def leaf(
         self,
@@ -148,13 +152,14 @@ class CA:
         """A leaf for ``names``, host names or addresses.
 
         :param kind: ``ecdsa`` or ``rsa``; not used with a ``key``.
-        :param begin: first second of validity, counted from now.
+        :param begin: first second of validity, counted from the authority's ``now``.
         :param end: last one.
         :param ca: basic constraints say that it is a CA.
         :param server: extended key usage is server authentication, else client authentication.
         :param issuer_at: where it says that its issuer's certificate is.
         """
-        return _make("", names, self.signer, key or new_key(kind), begin, end, must_staple, ca, server, issuer_at)
+        key = key or new_key(kind)
+        return make("", names, self.signer, key, begin, end, must_staple, ca, server, issuer_at, self.now)
 
 
 def new_key(kind: str = "ecdsa") -> Key:
@@ -164,10 +169,10 @@ def new_key(kind: str = "ecdsa") -> Key:
 
 def self_signed(name: str) -> Made:
     """As Debian's snakeoil: its own issuer, RSA."""
-    return _make(name, [name], None, new_key("rsa"))
+    return make(name, [name], None, new_key("rsa"))
 
 
-def _make(
+def make(
     subject: str,
     names: Sequence[str],
     issuer: Optional[Made],
@@ -178,10 +183,15 @@ def _make(
     ca: bool = False,
     server: bool = True,
     issuer_at: str = "",
+    now: Optional[datetime.datetime] = None,
 ) -> Made:
+    """Any certificate; parameters as for a leaf and a CA.
+
+    :param issuer: None for one that is its own.
+    """
     key = key or new_key()
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, subject)] if subject else [])
-    now = datetime.datetime.now(datetime.timezone.utc).replace(microsecond=0)
+    now = (now or datetime.datetime.now(datetime.timezone.utc)).replace(microsecond=0)
     builder = (
         x509.CertificateBuilder()
         .subject_name(name)

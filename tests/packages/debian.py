@@ -14,16 +14,10 @@ SUITES = ("bookworm", "trixie")
 #: everywhere, and tested from the checkout.
 MAIN_JOB = (
     "test_install.py::test_one_command_and_every_port_serves_the_new_certificate",
-    "test_install.py::test_the_store_is_private_where_it_must_be",
-    "test_install.py::test_only_the_settings_change",
-    "test_install.py::test_port_25_keeps_its_certificate",
-    "test_install.py::test_several_names_are_written_once_and_reloaded_once",
     "test_install.py::test_tlsa_data_of_what_is_served_and_never_of_port_25",
-    "test_install.py::test_running_it_again_changes_and_reloads_nothing",
     "test_renew.py::test_a_renewal_keeps_the_key_and_touches_one_file",
     "test_renew.py::test_nothing_due_does_nothing_and_asks_no_server",
     "test_renew.py::test_the_new_year_takes_a_new_key_in_files_of_its_own",
-    "test_renew.py::test_a_lineage_made_without_us_is_kept_true_once_installed",
     "test_renew.py::test_rollback_gives_the_original_bytes_back_and_the_servers_serve_them",
     "test_renew.py::test_the_deploy_hook_sees_the_new_key_as_next",
 )

@@ -325,8 +325,66 @@ def sites(root: pathlib.Path = ROOT / "checks") -> dict[str, str]:
     A place is a ``Finding`` that is made with its severity, or a tuple that begins with one, which somebody makes a finding of.
     """
     found: dict[str, str] = {}
+    for place, module, node in _sites(root):
+        around = module.inside[node]
+        text = (root / module.name).read_text()
+        found[place] = (ast.get_source_segment(text, around[-1]) if around else text) or ""
+    return found
+
+
+def todos(root: pathlib.Path = ROOT / "checks") -> dict[str, list[str]]:
+    """The remedies of the same places, each text that it may be; what is added to it with ``+=`` stands behind each.
+
+    :raises Unfollowed: with the place.
+    """
+    found = {}
+    for place, module, node in _sites(root):
+        says = dict(zip(("check", "severity", "what", "where", "todo"), node.args)) if isinstance(node, ast.Call) else {}
+        value = says.get("todo") or (node.elts[-1] if isinstance(node, ast.Tuple) else None)
+        assert value is not None, place
+        try:
+            texts = list(_told(module, node, value))
+        except Unfollowed as exc:
+            raise Unfollowed(f"{place}: {exc}: {ast.unparse(value)}") from exc
+        added = "".join(_added(module, node, value.id)) if isinstance(value, ast.Name) else ""
+        found[place] = [text + added for text in texts]
+    return found
+
+
+def _told(module: _Module, node: ast.AST, value: ast.expr) -> Iterator[str]:
+    """Also where a variable is one of several that are assigned at once."""
+    try:
+        yield from list(_texts(module, node, value, {}))
+    except Unfollowed:
+        pairs = [one for one in ast.walk(module.inside[node][-1]) if isinstance(one, ast.Assign)]
+        texts = [
+            text
+            for one in pairs
+            for target in one.targets
+            if isinstance(target, ast.Tuple) and isinstance(one.value, ast.Tuple) and isinstance(value, ast.Name)
+            for name, said in zip(target.elts, one.value.elts)
+            if _name(name) == value.id
+            for text in _texts(module, node, said, {})
+        ]
+        if not texts:
+            raise
+        yield from texts
+
+
+def _added(module: _Module, node: ast.AST, name: str) -> Iterator[str]:
+    for one in ast.walk(module.inside[node][-1]):
+        if isinstance(one, ast.AugAssign) and _name(one.target) == name:
+            parts = [part for part in ast.walk(one.value) if isinstance(part, (ast.Constant, ast.JoinedStr))]
+            joined = [part for part in parts if isinstance(part, ast.JoinedStr)]
+            inside = {id(deeper) for part in joined for deeper in ast.walk(part) if deeper != part}
+            for part in parts:
+                if id(part) not in inside and (isinstance(part, ast.JoinedStr) or isinstance(part.value, str)):
+                    yield from _texts(module, node, part, {})
+
+
+def _sites(root: pathlib.Path) -> Iterator[tuple[str, _Module, ast.AST]]:
     for path in sorted(root.rglob("*.py")):
-        module, text = _read(path, root), path.read_text()
+        module = _read(path, root)
         numbers: dict[str, int] = {}
         for node, around in module.inside.items():
             first = node.elts[0] if isinstance(node, ast.Tuple) and len(node.elts) > 1 else None
@@ -336,6 +394,4 @@ def sites(root: pathlib.Path = ROOT / "checks") -> dict[str, str]:
             if isinstance(said[0], ast.Attribute) and _name(said[0].value) == "Severity":
                 where = around[-1].name if around else "constants"
                 numbers[where] = numbers.get(where, 0) + 1
-                source = ast.get_source_segment(text, around[-1]) if around else text
-                found[f"{module.name}:{where}:{numbers[where]}"] = source or ""
-    return found
+                yield f"{module.name}:{where}:{numbers[where]}", module, node

@@ -22,7 +22,7 @@ NAME = "mail.example.test"
 FOLDER = f"{HOME}/{NAME}"
 PAIR = Pair(f"{FOLDER}/2026.pem", f"{FOLDER}/2026.key")
 CONF = f"/etc/letsencrypt/renewal/{NAME}.conf"
-AUTHORITY = ca.CA.make()
+AUTHORITY = ca.CA.make(now=NOW)
 LEAF = AUTHORITY.leaf([NAME])
 ROOTS = {AUTHORITY.root.cert.subject: (AUTHORITY.root.cert,)}
 MASTER = f"""\

@@ -117,3 +117,16 @@ def test_a_pem_of_nonsense():
 def test_a_missing_file(tmp_path):
     with pytest.raises(FileProblem, match=r"nothing: cannot be read"):
         bundles.read(Source(str(tmp_path / "nothing"), str(tmp_path / "nothing")), NOW)
+
+
+def test_the_chains_of_a_file():
+    """Each stands behind its key, as Postfix wants it; where a certificate comes first, there is one."""
+    authority = ca.CA.make()
+    one, two = authority.leaf(["a.test"]), authority.leaf(["b.test"], kind="rsa")
+    both = one.key_pem() + one.fullchain_pem + two.key_pem() + two.fullchain_pem
+    assert [bundles.leaf_of(chain[0], "x") for chain in bundles.chains(both, "x")] == [one.cert, two.cert]
+    for data in (one.fullchain_pem, one.key_pem() + one.fullchain_pem, one.cert_pem + one.key_pem() + one.chain_pem):
+        [chain] = bundles.chains(data, "x")
+        assert len(chain) == 2
+    with pytest.raises(BundleProblem):
+        bundles.chains(one.key_pem(), "x")

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from certbot_dovecot import checks, renewals
 from certbot_dovecot.checks import certificates
-from certbot_dovecot.checks.facts import Bits, CronLine, Facts, Hook, Pem, Schedule, Timer, Tried
+from certbot_dovecot.checks.facts import Bits, CronLine, Elsewhere, Facts, Hook, Pem, Schedule, Timer, Tried
 from certbot_dovecot.checks.findings import Finding, Severity
 from certbot_dovecot.dane.rollover import Kind, Step
 from certbot_dovecot.servers.contract import Endpoint, Pair
@@ -197,8 +197,8 @@ def test_what_cli_ini_says():
     assert renewals.cli_says("no-directory-hooks-x = true\n", "no-directory-hooks") == ""
 
 
-SHORT = replace(AUTHORITY, signer=ca._make("Ends soon", [], AUTHORITY.root, ca=True, end=5 * DAY))
-CROSS = ca._make("Lab Root", [], ca.CA.make("Old").root, AUTHORITY.root.key, ca=True, end=-1)
+SHORT = replace(AUTHORITY, signer=ca.make("Ends soon", [], AUTHORITY.root, ca=True, end=5 * DAY, now=NOW))
+CROSS = ca.make("Lab Root", [], ca.CA.make("Old").root, AUTHORITY.root.key, ca=True, end=-1, now=NOW)
 
 
 def test_a_chain_that_all_clients_can_follow():
@@ -254,7 +254,7 @@ def aged(year, issued=0, **changes):
     """A lineage whose certificate was issued in year ``issued`` for a key of ``year``, both counted from this one."""
     # In the middle of the year, so that a day more or less does not matter.
     middle = datetime.datetime(NOW.year, 7, 1, tzinfo=datetime.timezone.utc)
-    begin = (middle.replace(year=NOW.year + issued) - datetime.datetime.now(datetime.timezone.utc)).total_seconds()
+    begin = (middle.replace(year=NOW.year + issued) - NOW).total_seconds()
     made = AUTHORITY.leaf([NAME], begin=begin, end=begin + 800 * DAY)
     one = held(made, year=NOW.year + year, **changes)
     return found("key-age", snapshot.facts(one, now=middle + datetime.timedelta(days=30)))
@@ -357,6 +357,20 @@ def test_a_copy_that_nobody_renews():
     assert found("nobody-renews", snapshot.facts(forgotten=frozenset({"other"}))) == []
     findings = found("nobody-renews", snapshot.facts(forgotten=frozenset({NAME})))
     assert [finding.where for finding in findings] == [PAIR.cert] * 2
+
+
+def test_a_certificate_in_a_file_that_is_no_pairs():
+    """As in smtpd_tls_chain_files: the file is in no pair, and is judged all the same."""
+    old = ca.CA.make().leaf(["own.test"], begin=-80 * ca.DAY, end=3 * ca.DAY)
+    one = Elsewhere("Postfix", "/both.pem", None, ("/etc/postfix/main.cf:9",), "", snapshot.pem(old, "/both.pem"))
+    (finding,) = found("nobody-renews", snapshot.facts(elsewhere=(one,)))
+    assert finding.where == "/etc/postfix/main.cf:9"
+    assert finding.what.startswith("Postfix names this certificate, which ends on ")
+    good = replace(one, pem=snapshot.pem(ca.CA.make().leaf(["own.test"]), "/both.pem"))
+    assert found("nobody-renews", snapshot.facts(elsewhere=(good,))) == []
+    own = replace(one, pem=snapshot.pem(ca.self_signed("own.test"), "/both.pem"))
+    (finding,) = found("nobody-renews", snapshot.facts(elsewhere=(own,)))
+    assert "self-signed" in finding.what
 
 
 # Old clients.

@@ -1,6 +1,8 @@
-"""Which owner names are another lineage's, although a wildcard of this one covers the host."""
+"""Which owner names are another lineage's, and which name is this one's, where names of lineages overlap."""
 
 from __future__ import annotations
+
+from types import SimpleNamespace
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -32,3 +34,17 @@ def test_an_owner_name_is_elsewhere_if_its_clients_get_another_certificate_at_a_
         for (host, port), pair in by_name.items()
         if base.get(port) == OURS and pair != OURS
     }  # fmt: skip
+
+
+@given(st.dictionaries(st.sampled_from([*HOSTS, "any-host.example.org"]), st.lists(PAIRS, max_size=2)), st.permutations(HOSTS))
+def test_the_name_to_ask_for_is_the_first_one_that_the_lineage_is_served_for(by_name, names):
+    def server(number):
+        def look(host):
+            return SimpleNamespace(served=served(dict(zip([number], by_name.get(host, [])[number:]))), unasked=())
+
+        return SimpleNamespace(look=look)
+
+    hosts = [*names, "any-host.example.org"]
+    wanted = next((host for host in hosts if OURS in by_name.get(host, [])), hosts[0])
+    assert seen.name_of([server(0), server(1)], ["*.example.org", *names], lambda path: path.startswith("/ours/")) == wanted
+    assert seen.name_of([server(0)], ["192.0.2.1"], lambda path: True) is None

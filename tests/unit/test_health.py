@@ -48,7 +48,7 @@ def plain(_grade, text):
 
 
 def test_all_is_well():
-    status = Status(NOW, (installed(),), (asked(),))
+    status = Status(NOW, (installed(looked_up=True),), (asked(),), dns=True)
     assert health.findings(status) == ()
     assert health.grade(()) is Grade.OK
     assert "its certificate" in show.table(status, (), plain)
@@ -153,6 +153,24 @@ def test_servers_that_refuse_and_hosts_with_nothing():
     [one] = health.findings(Status(NOW))
     assert one.grade is Grade.UNKNOWN
     assert "certbot --installer dovecot" in one.todo
+
+
+def test_a_lineage_that_is_asked_for_and_not_installed():
+    """That one is not installed says nothing of the others."""
+    away = installed(servers=())
+    [one] = found(away, chosen=(NAME,))
+    assert (one.grade, one.lineage) == (Grade.UNKNOWN, NAME)
+    assert one.what == "it is not installed by certbot-dovecot on this host"
+    assert one.todo == f"To install it again: certbot install --installer dovecot --cert-name {NAME}"
+    [one] = found(replace(away, first="first.example.org"), chosen=(NAME,))
+    assert one.todo.endswith("--cert-name first.example.org")
+    assert found(installed(), chosen=(NAME,)) == ()
+
+
+def test_where_something_cannot_be_read_nobody_knows_whether_anything_is_installed():
+    for more in ({}, {"chosen": (NAME,)}):
+        [one] = found(Deployed(NAME, problem="it is damaged"), **more)
+        assert one.what == "not everything could be looked at: it is damaged"
 
 
 def test_the_worst_comes_first_and_counts():

@@ -17,8 +17,8 @@ from tests.lab import ca
 from tests.plays import examples
 
 NOW = datetime.datetime.now(datetime.timezone.utc)
-OURS = ca.CA.make("Ours", steps=2)
-OTHER = ca.CA.make("Other")
+OURS = ca.CA.make("Ours", steps=2, now=NOW)
+OTHER = ca.CA.make("Other", now=NOW)
 MADE = OURS.leaf(["mail.example.test"])
 FORMS = {
     "PEM": mailed.pem,

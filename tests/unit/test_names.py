@@ -12,10 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from certbot_dovecot import bundle as bundles
-from certbot_dovecot import jobs, lineages, status, store
+from certbot_dovecot import jobs, lineages, store
 from certbot_dovecot.bundle import Source
 from certbot_dovecot.certificates import names
 from certbot_dovecot.cli import main
+from certbot_dovecot.monitoring import leaves
 from certbot_dovecot.problems import BundleProblem, Problem
 from certbot_dovecot.state import Options
 from tests.lab.ca import CA
@@ -100,7 +101,7 @@ def test_a_bundle_with_a_name_that_is_none_is_refused_and_shown_on_one_line(auth
     # To look at it never fails.
     shown = bundles.names_of(made.cert)
     assert shown == ("ok.test", names.shown(bad))
-    assert status.describe(made.cert).names == shown
+    assert leaves.describe(made.cert).names == shown
 
 
 def test_a_common_name_that_is_none_is_refused_where_it_counts(authority):

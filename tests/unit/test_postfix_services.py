@@ -144,3 +144,62 @@ def test_client_certificates(conf, said):
     services = postfix_services.chosen("all", parse(PLAIN), found, "master.cf")
     notes = postfix_services.client_notes(Claim(NEW, ("a.test",), owns=lambda path: path == "/ours.pem"), services, found)
     assert [note.split("Postfix: ")[1].split(" to other")[0] for note in notes] == said
+
+
+THEIRS = "texthash:/s"
+
+
+@pytest.mark.parametrize(
+    ("maps", "entry", "has", "won"),
+    [
+        ([], None, {}, None),
+        ([OURS, THEIRS], NEW, {"a.b.test": "/x"}, None),
+        ([THEIRS, OURS], NEW, {"a.b.test": "/x"}, (THEIRS, "/x")),
+        ([OURS, THEIRS], None, {"a.b.test": "/x"}, (THEIRS, "/x")),
+        # All are asked for the whole name first.
+        ([THEIRS, OURS], NEW, {".b.test": "/x"}, None),
+        ([OURS, THEIRS], None, {".b.test": "/x", ".test": "/y"}, (THEIRS, "/x")),
+        ([OURS, THEIRS], None, {".test": "/y"}, (THEIRS, "/y")),
+        ([THEIRS], NEW, {"b.test": "/x"}, None),
+    ],
+)
+def test_which_table_has_the_certificate(maps, entry, has, won):
+    def look_up(table, name):
+        assert (table, name) == (THEIRS, "a.b.test")
+        return has
+
+    assert postfix_services.winner(maps, OURS, "a.b.test", entry, look_up) == won
+
+
+def test_what_a_table_is_asked_for():
+    assert postfix_services.name_keys("a.b.test") == ["a.b.test", ".b.test", ".test"]
+    assert postfix_services.name_keys("localhost") == ["localhost"]
+
+
+def test_where_tables_are_named():
+    here = Part(parse("smtp inet n - y - - smtpd\n\n465 inet n - y - - smtpd\n  -o tls_server_sni_maps=a:b\n")[1])
+    data = b"smtp inet n - y - - smtpd\n\n465 inet n - y - - smtpd\n  -o tls_server_sni_maps=a:b\n"
+    assert postfix_services.maps_place(here, main(), data, "/r") == "/r/master.cf:4"
+    there = Part(parse(PLAIN)[0])
+    conf = Main({}, "x = 1\ntls_server_sni_maps = a:b\n#tls_server_sni_maps = c:d\n", lambda name: "")
+    assert postfix_services.maps_place(there, conf, PLAIN.encode(), "/r") == "/r/main.cf:2"
+    assert postfix_services.maps_place(there, main(), PLAIN.encode(), "/r") == "/r/main.cf"
+
+
+@pytest.mark.parametrize(
+    ("conf", "others"),
+    [
+        ({"smtpd_tls_chain_files": "/k.key, /c.pem"}, ("/k.key", "/c.pem")),
+        ({"smtpd_tls_eccert_file": "/e.pem", "smtpd_tls_cert_file": "/r.pem"}, ("/r.pem",)),
+        ({"smtpd_tls_eccert_file": "/e.pem"}, ()),
+        ({"smtpd_tls_cert_file": "/r.pem"}, ()),
+    ],
+)
+def test_certificates_beside_the_pair(conf, others):
+    assert postfix_services.named(Part(parse(PLAIN)[0]), main(**conf)).others == others
+
+
+def test_the_files_in_a_value():
+    assert postfix_services.paths("/k.key /c.pem,/d.pem") == ("/k.key", "/c.pem", "/d.pem")
+    # What postmap -F puts into an indexed table.
+    assert postfix_services.paths("LS0tLS1CRUdJTiBQUklW") == ()

@@ -19,6 +19,8 @@ from cryptography.x509.oid import NameOID
 from certbot_dovecot.servers import probe
 from certbot_dovecot.servers.contract import Endpoint
 
+#: Seconds that a busy machine may need for what takes none.
+BUSY = 2.0
 #: What a server says before TLS: after each part it waits for a line of the client.
 DIALOGUES = {
     "imap": [b"* OK hi\r\n", b"* CAPABILITY IMAP4rev1\r\na OK begin\r\n"],
@@ -188,7 +190,7 @@ def drip(connection):
 def test_the_seconds_are_a_deadline(listen, handler, implicit):
     begin = time.monotonic()
     answer = probe.ask(endpoint(listen(handler), implicit=implicit), None, 0.2)
-    assert time.monotonic() - begin < 0.6
+    assert time.monotonic() - begin < 0.2 + BUSY
     assert answer.leaf is None
     assert answer.error == "timed out" or handler is drip
 
@@ -198,7 +200,7 @@ def test_a_server_that_is_silent_after_the_handshake_costs_no_more_than_the_good
     begin = time.monotonic()
     answer = probe.ask(endpoint(listen(tls(server_context(path)))), None, 5)
     assert answer.leaf == leaf
-    assert time.monotonic() - begin < probe.GOODBYE + 0.3
+    assert time.monotonic() - begin < probe.GOODBYE + BUSY
 
 
 def test_a_drip_of_lines_after_the_handshake_costs_no_more_either(listen, ecdsa):
@@ -213,7 +215,7 @@ def test_a_drip_of_lines_after_the_handshake_costs_no_more_either(listen, ecdsa)
 
     begin = time.monotonic()
     assert probe.ask(endpoint(listen(handle), "submission"), None, 5).leaf == leaf
-    assert time.monotonic() - begin < probe.GOODBYE + 0.3
+    assert time.monotonic() - begin < probe.GOODBYE + BUSY
 
 
 def test_an_algorithm_chooses_the_leaf(listen, ecdsa, rsa_pair):
@@ -275,8 +277,9 @@ def test_all_are_asked_at_once_and_answered_in_order(listen, ecdsa):
     good = listen(tls(server_context(path), greeting=b"* OK hi\r\n"))
     hung = listen(lambda c: time.sleep(3))
     begin = time.monotonic()
-    answers = probe.ask_all([endpoint(hung), endpoint(good), endpoint(hung, "pop3")], None, 0.3)
-    assert time.monotonic() - begin < 0.8
+    answers = probe.ask_all([endpoint(hung), endpoint(good), endpoint(hung, "pop3")], None, 1)
+    # One after the other, it were two seconds.
+    assert time.monotonic() - begin < 1.9
     assert [answer.leaf for answer in answers] == [None, leaf, None]
     assert [answer.endpoint.port for answer in answers] == [hung, good, hung]
     assert probe.ask_all([], None, 1) == ()
@@ -294,7 +297,7 @@ def test_waiting_ends_when_the_last_endpoint_serves_the_new_leaf(listen, ecdsa, 
     ports = [listen(handle), listen(tls(new, greeting=b"* OK hi\r\n"))]
     answers = probe.wait_until({endpoint(port): wanted for port in ports}, None, 5, "ecdsa")
     assert [answer.leaf for answer in answers] == [ecdsa[1], ecdsa[1]]
-    assert 0.2 < time.monotonic() - begin < 1.0
+    assert 0.2 < time.monotonic() - begin < 0.2 + BUSY
 
 
 def test_waiting_survives_one_connection_that_hangs(listen, ecdsa):
@@ -315,9 +318,9 @@ def test_waiting_gives_up_with_the_last_answer(listen, ecdsa):
     path, leaf = ecdsa
     begin = time.monotonic()
     port = listen(tls(server_context(path), greeting=b"* OK hi\r\n"))
-    answers = probe.wait_until({endpoint(port): "00" * 32}, None, 0.3)
+    answers = probe.wait_until({endpoint(port): "00" * 32}, None, 1)
     assert answers[0].leaf == leaf
-    assert 0.1 < time.monotonic() - begin < 0.7
+    assert 0.5 < time.monotonic() - begin < 1 + BUSY
     assert probe.wait_until({}, None, 5) == ()
 
 
@@ -325,7 +328,7 @@ def test_waiting_gives_up_with_the_last_answer(listen, ecdsa):
     ("names", "sni"),
     [
         (["mail.example.org", "imap.example.org"], "mail.example.org"),
-        (["*.example.org"], "mail.example.org"),
+        (["*.example.org"], "any-host.example.org"),
         (["*.example.org", "example.org"], "example.org"),
         (["192.0.2.1", "2001:db8::1"], None),
         (["192.0.2.1", "mail.example.org"], "mail.example.org"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.integration import catalogue_doctor, catalogue_status
+from tests.integration import catalogue, catalogue_doctor, catalogue_status
 from tests.integration.remedies import alternatives, commands
 from tests.unit import messages
 
@@ -36,8 +36,30 @@ def test_a_case_of_doctor_is_about_what_that_place_says(name):
     assert all(word in joined for word in words), case.words
 
 
+def test_every_way_of_every_remedy_of_doctor_is_played_or_has_a_reason():
+    """Those of ``status`` are counted where they are printed: ``tests/integration/test_remedies.py``."""
+    ways = {place: max(len(alternatives(text)) for text in texts) for place, texts in messages.todos().items()}
+    assert set(ways) == set(messages.sites())
+    assert sum(number > 1 for number in ways.values()) > 10
+    missing = [
+        (place, pick)
+        for place, number in ways.items()
+        if place not in catalogue_doctor.UNPLAYED
+        for pick in catalogue.unplayed(place, number)
+    ]
+    assert missing == []
+
+
+def test_a_reason_why_a_way_is_not_played_is_of_a_way_that_is_not_played():
+    for finding, pick in catalogue.UNPLAYED_WAYS:
+        cases = [case for case in catalogue.CASES.values() if case.finding == finding]
+        assert cases
+        assert pick not in [case.pick for case in cases]
+
+
 def test_every_reason_is_a_sentence():
-    for reason in (*catalogue_status.UNPLAYED.values(), *catalogue_doctor.UNPLAYED.values()):
+    reasons = (*catalogue_status.UNPLAYED.values(), *catalogue_doctor.UNPLAYED.values(), *catalogue.UNPLAYED_WAYS.values())
+    for reason in reasons:
         assert reason == "likewise" or len(reason.split()) > 4
 
 
@@ -56,7 +78,26 @@ def test_every_reason_is_a_sentence():
         ("Take the name out (/x:3), then doveadm reload", 0, [["doveadm", "reload"]]),
         ("certbot has a newer one, and postfix reload has it read again", 0, [["postfix", "reload"]]),
         ("See that certbot's timer runs", 0, []),
+        ("Comment these lines out too, or take the # away; then postfix reload", 0, [["postfix", "reload"]]),
+        ("Comment these lines out too, or take the # away; then postfix reload", 1, [["postfix", "reload"]]),
     ],
 )  # fmt: skip
 def test_what_commands_a_remedy_has(todo, pick, expected):
     assert commands(alternatives(todo)[pick]) == expected
+
+
+@pytest.mark.parametrize(
+    ("todo", "ways"),
+    [
+        ("Take it out", ["Take it out"]),
+        ("Do this, or do that if nobody is there", ["Do this", "do that if nobody is there"]),
+        ("Do this; if X is another host, that is the better way", ["Do this", "if X is another host, that is the better way"]),
+        ("If it is your own, do this; else do that", ["If it is your own, do this", "do that"]),
+        ("Do this (--one, or --other); or do that (a; or b)", ["Do this (--one, or --other)", "do that (a; or b)"]),
+        ("Do this; see that the timer runs", ["Do this; see that the timer runs"]),
+        ("certbot has a newer one; name it instead, then reload", ["certbot has a newer one; name it instead, then reload"]),
+        ("Set it to 3600 or less", ["Set it to 3600 or less"]),
+    ],
+)
+def test_which_ways_a_remedy_offers(todo, ways):
+    assert alternatives(todo) == ways

@@ -38,7 +38,10 @@ RULES = {
     17: ("only a resolver that is trusted says what is secure", "unit/test_rollover.py"),
     18: ("a record goes only when every address of its hosts serves a key that the others match", "unit/test_dane_hosts.py"),
     19: ("the owner names are those under which others reach the host, not the certificate's only", "unit/test_dane_hosts.py"),
+    28: ("no key leaves an endpoint whose records match it unless the next one is proven there", "unit/test_key_gate.py"),
 }
+#: Rules that have no test of their own yet.
+OPEN = {20, 21, 22, 23, 24, 25, 26, 27, 29, 30}
 
 
 def named() -> dict[int, set[str]]:
@@ -62,4 +65,4 @@ def test_every_rule_has_a_test_of_its_own(rule):
 
 
 def test_no_test_is_of_a_rule_that_there_is_not():
-    assert set(NAMED) == set(RULES) == set(range(1, 20))
+    assert set(NAMED) == set(RULES) == set(range(1, 31)) - OPEN

@@ -14,8 +14,9 @@ from certbot_dovecot import bundle as bundles
 from certbot_dovecot import health, show, store
 from certbot_dovecot.health import DAY
 from certbot_dovecot.monitoring import findings
-from certbot_dovecot.monitoring.keepers import Keeper, Keepers, Kind
+from certbot_dovecot.monitoring.keepers import Keeper, Keepers, Kind, origin
 from certbot_dovecot.monitoring.model import Asked, Grade, Status
+from certbot_dovecot.servers.contract import Table
 from tests.lab import ca as authorities
 from tests.unit.test_health import IMAPS, NAME, NOW, installed, leaf, plain
 
@@ -106,6 +107,51 @@ def test_a_name_that_gets_a_certificate_of_other_names():
     assert of(replace(wrong, leaf=leaf(digest="E" * 64, names=("*.example.org",)))) == ()
 
 
+def test_a_table_of_the_admins_that_decides():
+    table = Table("texthash:/t", "/etc/postfix/main.cf:7")
+    wrong = served(sni=NAME, whose=NAME, table=table)
+    [one] = of(wrong, replace(wrong, endpoint=replace(IMAPS, port=995)))
+    assert "not for that name: texthash:/t has one for it, and is asked before the certificate that is installed" in one.what
+    assert one.what.endswith("(/etc/postfix/main.cf:7)")
+    assert one.todo.startswith("Take that out of texthash:/t, then")
+    [one] = of(replace(wrong, heals=NAME))
+    assert one.todo.startswith(f"certbot install --installer dovecot --cert-name {NAME}, which puts a table with it before")
+    assert findings.tables(Status(NOW, (), (wrong,))) == ()
+    # A good one for the name is no finding, and is said.
+    good = replace(wrong, leaf=leaf(digest="E" * 64), heals=NAME)
+    assert of(good) == ()
+    [note] = findings.tables(Status(NOW, (), (good, replace(good, endpoint=replace(IMAPS, port=995)))))
+    assert f"993 (TLS), Dovecot imap [::1]:995 (TLS), asked for {NAME}: texthash:/t has one for it" in note
+    assert f"To have ours served: certbot install --installer dovecot --cert-name {NAME}, which" in note
+    assert note.endswith(".")
+
+
+def test_an_alternative_that_takes_the_place_of_ours():
+    """To deploy again would not help."""
+    wrong = Asked(IMAPS, NAME, "", "D" * 64, leaf(digest="E" * 64), places=("/etc/dovecot/x.conf:3",))
+    assert ["certbot-dovecot deploy" in one.todo for one in of(wrong)] == [True]
+    [one] = of(replace(wrong, instead="/alt.pem"))
+    assert (one.grade, one.lineage) == (Grade.CRITICAL, NAME)
+    assert one.what.endswith("which /alt.pem has, an alternative that takes its place")
+    assert one.todo == "Take that pair out of the configuration (/etc/dovecot/x.conf:3), then doveadm reload"
+
+
+def test_a_table_that_may_not_be_read():
+    for path, more in (("/etc/postfix/certbot-dovecot-sni", True), ("hash:/etc/postfix/sni", False)):
+        [one] = of(lineages=[installed(servers=("Postfix",))], unread=(("Postfix", path),))
+        assert one.grade is Grade.UNKNOWN
+        assert one.what == f"what Postfix serves by name could not be judged: {path} may not be read by this user"
+        assert one.todo.startswith("Run this as root")
+        assert (f"certbot-dovecot deploy {NAME}, which opens it to all" in one.todo) is more
+
+
+def test_what_no_server_names_is_not_brought_there():
+    """Deploy does nothing for a lineage whose files no configuration names: to install it again does."""
+    newer = installed(live="E" * 64)
+    assert ["deploy" in one.todo for one in of(lineages=[newer])] == [True]
+    assert ["deploy" in one.todo for one in of(lineages=[replace(newer, withdrawn=newer.servers)])] == [False]
+
+
 CONDITIONS = st.tuples(
     st.sampled_from([None, LINEAGE, EXTERNAL, DELETED, replace(LINEAGE, newest=False)]),
     st.floats(-50, 100),
@@ -132,16 +178,20 @@ def test_what_clients_cannot_trust_is_never_silent(conditions):
 
 
 def test_how_it_is_shown():
-    status = Status(NOW, (installed(),), (served(own=True, sni=NAME, whose=NAME, keeper=EXTERNAL),), unasked=7)
+    known = (installed(looked_up=True),)
+    status = Status(NOW, known, (served(own=True, sni=NAME, whose=NAME, keeper=EXTERNAL),), unasked=7, dns=True)
     [row] = [line for line in show.table(status, (), plain).splitlines() if line.startswith("993")]
     assert "other.example.org, until 2027-01-23, self-signed" in row
-    assert show.table(status, (), plain).endswith("All that was asked is well.")
+    assert show.table(status, (), plain).endswith(
+        "No fault was found in what was looked at. Not looked at: 7 combinations of name and endpoint (--all asks them)."
+    )
     document = json.loads(show.as_json(status, ()))
     [one] = document["endpoints"]
     assert (one["right"], one["for_its_name"], one["renewed_by"]) == (False, False, {"kind": "external", "name": OTHER})
     assert one["serves"]["self_signed"]
     assert document["unasked"] == 7
-    assert ", 7 not asked for |" in show.nagios(replace(status, endpoints=()), ())
+    line = show.nagios(replace(status, endpoints=()), ())
+    assert "; not looked at: 7 combinations of name and endpoint (--all asks them) |" in line
     assert " wrong_endpoints=1;" in show.nagios(replace(status, endpoints=status.endpoints * 3), ())
 
 
@@ -179,6 +229,15 @@ def test_who_renews_a_certificate(tmp_path):
     assert keepers.of(unknown, str(tmp_path / "live/a/fullchain.pem")) == Keeper(Kind.LINEAGE, "a", newest=False)
     assert keepers.of(unknown, str(tmp_path / "dovecot/b/2026.pem")) == Keeper(Kind.DELETED, "b")
     assert keepers.of(unknown, "/etc/ssl/d.pem") is None
+
+
+def test_which_file_a_certificate_is_from(tmp_path):
+    made = authorities.CA.make().leaf(["a.test"])
+    digest = write(tmp_path / "cert.pem", made)
+    here, away = str(tmp_path / "cert.pem"), str(tmp_path / "none.pem")
+    assert origin([], digest) == ""
+    assert origin([away], digest) == away
+    assert origin([here, away], digest) == origin([away, here], "E" * 64) == here
 
 
 def test_what_is_self_signed():
