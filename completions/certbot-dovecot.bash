@@ -73,16 +73,16 @@ _certbot_dovecot() {
         status) options="--json --nagios --prometheus --all --dns --warning --critical --config-dir" ;;
         doctor) options="--json --dns $servers" ;;
         plan) options="--lineage --cert --key --chain --names $servers" ;;
-        undo) options="--now --config-dir" ;;
+        undo) options="--now --force --config-dir" ;;
         tlsa) options="--json $servers" ;;
-        deploy) options="$servers" ;;
+        deploy) options="--force $servers" ;;
         standby) options="--remove --config-dir" ;;
         rollover) options="--now --reason --config-dir" ;;
         csr)
             options="--key-type --elliptic-curve --rsa-key-size --new-key --reuse-key --country --state --locality"
             options+=" --organization --lineage --config-dir --store"
             ;;
-        install-cert) options="--cert --ca-bundle --key --lineage --dry-run --resolver --now $servers" ;;
+        install-cert) options="--cert --ca-bundle --key --lineage --dry-run --resolver --now --force $servers" ;;
         *) return ;;
     esac
     if [[ $cur == -* ]]; then
