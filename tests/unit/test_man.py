@@ -44,8 +44,8 @@ def test_every_option_of_the_plugin_is_explained():
     assert set(explained) == set(wanted)
     for name, about in wanted.items():
         value, body = explained[name]
-        assert value == ("|".join(about["choices"]) if "choices" in about else about["metavar"]), name
-        default = about["default"]
+        assert value == ("|".join(about["choices"]) if "choices" in about else about.get("metavar", "")), name
+        default = about.get("default")
         shown = re.search(r"\(default: (.+?)\)", body)
         assert shown, name
         if default:
