@@ -5,7 +5,7 @@ steps.  The servers are reloaded, once each.  Their endpoints are asked until th
 the old bytes come back, and the servers are made to serve what they served before.
 
 A reload can end a server: Postfix's master process exits if it cannot listen where master.cf says, and ``postfix reload``
-still returns 0 (facts/postfix.md).  So the way back reloads what runs and starts what does not run any more.  Only a server
+still returns 0 (measured).  So the way back reloads what runs and starts what does not run any more.  Only a server
 whose reload was begun here is started; the caller reloads only servers that run.  A server that was down stays down.
 
 The way back does not stop half way.  What fails for one server does not keep the next one from being brought back, and an
