@@ -197,7 +197,7 @@ def _advance(way: Way, pair: Pair, wanted: bool = False) -> Told:
             return Told(tuple(notes), (*_by_hand(todo, step), *_say_held(way, pair, todo)), step, True)
         step = Step(Kind.KEEP, stop, step.until)
     todo = publishing.todo(pair, places, way.clock())
-    held = todo if step.kind is not Kind.FREE else Todo()
+    held = todo if step.kind is not Kind.FREE else Todo(barred=todo.barred if pair.options.publishes else ())
     return Told(tuple(notes), (*_say(way, pair, step, todo, due), *_say_held(way, pair, held)), step)
 
 
@@ -244,10 +244,11 @@ def _say(way: Way, pair: Pair, step: Step, todo: Todo, due: bool) -> list[str]:
 def _say_held(way: Way, pair: Pair, todo: Todo) -> list[str]:
     """Which records of former keys must stay, if the admin was not told lately."""
     topic = f"held {pair.serving.lineage.name}"
-    if not (todo.held or todo.refused) or pair.ledger.quiet(topic, way.clock(), MONTH):
+    if not (todo.held or todo.refused or todo.barred) or pair.ledger.quiet(topic, way.clock(), MONTH):
         return []
     watch.write_down(way, pair, lambda known: replace(known, said={**known.said, topic: way.clock()}))
-    return [f"{pair.name}: {told}" for told in (*map(held_record, todo.held), *map(refused_set, todo.refused))]
+    refusals = (*map(refused_set, todo.refused), *map(barred_set, todo.barred))
+    return [f"{pair.name}: {told}" for told in (*map(held_record, todo.held), *refusals)]
 
 
 def held_record(held: str) -> str:
@@ -269,6 +270,18 @@ def refused_set(refused: str) -> str:
     return (
         f"No TLSA record belongs {refused}. Senders that use DANE would not deliver to that address. Bring the certificate "
         "that this host serves to it; certbot renew asks every address again."
+    )
+
+
+def barred_set(barred: str) -> str:
+    """Why no record is added to a set that a port of others shares, and what to do.
+
+    :param barred: as :class:`~certbot_dovecot.publishing.Todo` has it.
+    """
+    return (
+        f"No TLSA record of this key is added {barred}. That port is not served by this installer, and its name shares these "
+        "records, by an alias or a wildcard. Part the names: remove the alias; under a wildcard, add the record of the key "
+        "that the port serves at the port's own name. certbot renew asks again."
     )
 
 

@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 from certbot_dovecot import watch
 from certbot_dovecot.commands import Command
 from certbot_dovecot.dane import gates, publish
-from certbot_dovecot.dane.answers import AddressAnswer, Data
+from certbot_dovecot.dane.answers import Data
 from certbot_dovecot.dane.publish import Change, Place
 from certbot_dovecot.ledger import Ledger
 from certbot_dovecot.pairs import Pair
@@ -40,12 +40,14 @@ class Todo:
     :param remove: zone-file lines that may go.
     :param held: why records of former keys must stay, one clause a record set.
     :param refused: why a set does not begin, likewise.
+    :param barred: why nothing is added to a set that a port of others shares, likewise.
     """
 
     add: tuple[str, ...] = ()
     remove: tuple[str, ...] = ()
     held: tuple[str, ...] = ()
     refused: tuple[str, ...] = ()
+    barred: tuple[str, ...] = ()
 
 
 def publish_them(way: Way, pair: Pair, places: Sequence[Place]) -> tuple[Pair, tuple[Change, ...]]:
@@ -88,16 +90,18 @@ def after(places: Sequence[Place], changes: Sequence[Change]) -> tuple[Place, ..
 def todo(pair: Pair, places: Sequence[Place], now: datetime.datetime) -> Todo:
     """What is missing in the DNS, and what may go, that is not ours to delete."""
     retired = {key.sha256 for key in pair.retired()}
-    add, remove, held, refused = [], [], [], []
+    add, remove, held, refused, barred = [], [], [], [], []
     for place in places:
         if place.dark or place.blind:
             continue
         exact = bool(pair.options.publish_rfc2136)
         wanted = publish.change(place.name, place.keys, place.present, pair.ledger.at(place.name), exact=exact)
-        made = gates.guarded(wanted, place.addresses)
+        made = gates.allowed(wanted, place)
         by_hand = place.by_hand or not pair.options.publishes
         begins = bool(wanted.add) and not place.present
-        if begins and (others := gates.refused(wanted.after, place.addresses)):
+        if wanted.add and place.foreign:
+            barred.append(f"at {place.name}, because {' and '.join(gates.barred(place))}")
+        elif begins and (others := gates.refused(wanted.after, place.addresses)):
             refused.append(f"at {place.name}, because {' and '.join(others)}")
         if by_hand and not (begins and gates.refused(wanted.after, place.addresses, sure=True)):
             add += _lines(place, made.add)
@@ -111,7 +115,7 @@ def todo(pair: Pair, places: Sequence[Place], now: datetime.datetime) -> Todo:
         if stay:
             reasons = gates.held(left, left - gone - former, place.addresses)
             held.append(f"{' and '.join(map(str, sorted(stay)))} stays at {place.name}, because {' and '.join(reasons)}")
-    return Todo(tuple(add), tuple(remove), tuple(held), tuple(refused))
+    return Todo(tuple(add), tuple(remove), tuple(held), tuple(refused), tuple(barred))
 
 
 def lines_of(places: Sequence[Place], spki: str) -> tuple[str, ...]:
@@ -134,8 +138,8 @@ def _by_update(way: Way, pair: Pair, places: Sequence[Place]) -> tuple[Pair, tup
             nonlocal pair
             pair = _note(way, pair, change, False)
 
-        def gate(change: Change, addresses: Sequence[AddressAnswer] = place.addresses) -> Change:
-            return gates.guarded(change, addresses)
+        def gate(change: Change, place: Place = place) -> Change:
+            return gates.allowed(change, place)
 
         try:
             change = primary.publish(place.name, place.keys, pair.ledger.at(place.name), before, place.ttl, gate)
@@ -161,7 +165,7 @@ def _by_command(way: Way, pair: Pair, places: Sequence[Place]) -> tuple[Pair, tu
     ]
     made = zip(places, changes)
     gone = {one for place, change in made for one in publish.vanished(place, change, pair.ledger.at(place.name))}
-    changes = [gates.guarded(change, place.addresses) for place, change in zip(places, changes)]
+    changes = [gates.allowed(change, place) for place, change in zip(places, changes)]
     if gone:
         pair = watch.write_down(way, pair, lambda known: replace(known, ours=known.ours - gone))
     changes = [change for change in changes if not change.idle]

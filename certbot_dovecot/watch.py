@@ -156,8 +156,10 @@ def look(way: Way, pair: Pair, wanted: bool = False, note: bool = True) -> Look:
     signature = files.sign(_watched(way.home, pair))
     names = owner_names.find(way, pair)
     said = way.ask(pair.options, names.every)
+    # What aliases of ours lead to is a place; a port's own name is an endpoint as well, and stays one (D25).
     targets = {owner.place for owner in said.owners if owner.name in names.ports}
-    said = replace(said, owners=tuple(owner for owner in said.owners if owner.name in names.ports or owner.name not in targets))
+    kept = (one for one in said.owners if one.name in names.ports or one.port or one.name not in targets)
+    said = replace(said, owners=tuple(kept))
     current, following = pair.serving.key(), pair.following()
     keys = [key for key in (current, following) if key]
     relevant = rollover.relevant(said, names.guarded, keys, names.others.keys(), pair.retired())
@@ -221,7 +223,7 @@ def guard(way: Way, pair: Pair, key: Key) -> str:
     if not guarded:
         return ""
     kept = rollover.relevant(way.ask(pair.options, sorted(guarded)), guarded, [key]).owners
-    return next((said for owner in kept if (said := rollover.foreign(owner))), "")
+    return next((said for owner in kept if (said := rollover.foreign(owner, key))), "")
 
 
 def places(way: Way, seen: Look) -> tuple[Place, ...]:
@@ -254,13 +256,19 @@ def places(way: Way, seen: Look) -> tuple[Place, ...]:
             store.file_tlsa(place, name, made, names, tlsa.patterns(names, by_port, following.sha256 if following else ""))
     mine = [owner for owner in seen.survey.owners if served.get(owner.name) or seen.ports.get(owner.name) in unasked]
     rest = [owner for owner in seen.survey.owners if owner not in mine and owner.name in {*served, *seen.names.guarded}]
-    asked = (*addresses.ask(way, seen.names, mine, every=True), *addresses.ask(way, seen.names, rest))
+    beside = {owner.place for owner in mine}
+    mine_too = [owner for owner in rest if owner.place in beside]
+    asked = (
+        *addresses.ask(way, seen.names, [*mine, *mine_too], every=True),
+        *addresses.ask(way, seen.names, [owner for owner in rest if owner not in mine_too]),
+    )
     for owner in mine:
         if seen.ports[owner.name] in unasked:
             # Such a port is behind a proxy: what clients get is what the addresses of the host serve.
             there = {one.key.sha256 for one in asked if one.owner == owner.name and one.key}
             served[owner.name] = [known[spki] for spki in sorted(there & known.keys())] or None
-    found = publish.places(replace(seen.survey, addresses=asked), served, following, pair.retired(), pair.ledger.at)
+    known_all = replace(seen.survey, addresses=asked)
+    found = publish.places(known_all, served, following, pair.retired(), pair.ledger.at, seen.names.guarded)
     return tuple(replace(one, optional=not any(owner in seen.names.ports for owner in one.owners)) for one in found)
 
 

@@ -121,6 +121,8 @@ class Place:
     :param optional: whether only names that the certificate does not have lead here (rule D19); another party may run their
         zone.
     :param by_hand: whether what we publish with does not publish here.
+    :param foreign: answers of ports that are not ours and share the record set (rule D25), where it is not one of our keys that
+        is served, or not known; then nothing is added here (rule D13).
     """
 
     name: str
@@ -133,6 +135,7 @@ class Place:
     addresses: tuple[AddressAnswer, ...] = ()
     optional: bool = False
     by_hand: bool = False
+    foreign: tuple[AddressAnswer, ...] = ()
 
 
 def places(
@@ -141,6 +144,7 @@ def places(
     following: Optional[Key],
     retired: Sequence[Key] = (),
     ours: Callable[[str], AbstractSet[Data]] = lambda place: frozenset(),
+    guarded: AbstractSet[str] = frozenset(),
 ) -> tuple[Place, ...]:
     """Where records belong, and whose.
 
@@ -155,6 +159,7 @@ def places(
     :param following: the key that comes next; None for none.
     :param retired: keys that were served once.
     :param ours: gives what we put into a place.
+    :param guarded: owner names of ports that are not ours.
     """
     found: dict[str, Place] = {}
     for owner in survey.owners:
@@ -186,7 +191,9 @@ def places(
         if not all(answer.key for answer in answers):
             standing += [key for key in retired if key.sha256 in stands]
         keys = {key.sha256: key for key in [*standing, *one.keys, *nexts]} if one.keys else {}
-        return replace(one, keys=tuple(keys.values()), addresses=answers)
+        lineage = {key.sha256 for key in (*one.keys, *nexts, *retired)}
+        strange = tuple(a for a in answers if a.owner in guarded and (a.key is None or a.key.sha256 not in lineage))
+        return replace(one, keys=tuple(keys.values()), addresses=answers, foreign=strange)
 
     return tuple(map(complete, found.values()))
 

@@ -13,7 +13,8 @@ the next key's record is published beside the current one, and the switch comes 
 * Of every (usage, selector, matching type) in a set, one record matches what is served now and one what is served next (D2).
 
 A port that is not ours to configure (25, unless the admin says otherwise) is *guarded*: its owner name counts only if a record
-of one of our keys stands there, and then the key must stay, for what serves it would not be switched with the others (D13).
+of one of our keys stands there, or if it shares its record set with a port of ours (D25).  Then the key must stay, for what
+serves that port would not be switched with the others (D13).
 
 What is not understood is doubt: a usage but 3, the selector 0 (its digests end with the certificate), a matching type but
 SHA2-256 and SHA2-512, digests of another length, sets of more than twelve records (D4).  A stale ``3 1 1`` that matches nothing
@@ -41,6 +42,8 @@ FRESH = datetime.timedelta(minutes=5)
 MOST_RECORDS = 12
 
 _LENGTHS = {1: 64, 2: 128}
+_MX = 25
+_NEVER = datetime.datetime.min.replace(tzinfo=datetime.timezone.utc)
 _USABLE = (Outcome.ANSWER, Outcome.ABSENT)
 
 
@@ -149,6 +152,8 @@ def relevant(
 ) -> Survey:
     """A survey without the owner names that count only where a record of ours stands, and for certain have none.
 
+    An owner name whose records are those of a port of ours counts, whatever they are (rule D25).
+
     :param guarded: owner names of ports that are not ours.
     :param keys: the key that is served, and the next one.
     :param others: owner names of our ports, at hosts that the certificate does not name (rule D19).
@@ -156,13 +161,15 @@ def relevant(
     """
     ours = _digests(keys)
     once = ours | _digests(retired)
+    conditional = guarded | others
+    shared = {owner.place for owner in survey.owners if owner.name not in conditional}
 
     def counts(owner: Owner) -> bool:
         certain = bool(owner.seen) and all(seen.outcome in _USABLE for seen in owner.seen)
         wanted = ours if owner.name in guarded else once
-        return not certain or any(data.digest in wanted for data in owner.published)
+        joined = owner.place in shared and bool(owner.published)
+        return joined or not certain or any(data.digest in wanted for data in owner.published)
 
-    conditional = guarded | others
     return replace(survey, owners=tuple(one for one in survey.owners if one.name not in conditional or counts(one)))
 
 
@@ -221,7 +228,7 @@ def decide(
         return Step(Kind.KEEP, f"TLSA records are gone that caches may hold{left}", until)
     other = next((owner for owner in counting if owner.name in guarded), None)
     if other:
-        return Step(Kind.KEEP, _foreign(other), lasting=True)
+        return Step(Kind.KEEP, _foreign(other, survey, guarded, [key for key in (current, following) if key]), lasting=True)
     wrong = next((said for owner in counting if (said := _unknown(owner))), "")
     if wrong:
         return Step(Kind.KEEP, wrong, lasting=True)
@@ -262,9 +269,9 @@ def standing(owner: Owner, key: Key) -> Standing:
     return Standing.MISMATCH if known else Standing.DOUBT
 
 
-def foreign(owner: Owner) -> str:
-    """Why a key must stay for a guarded owner name that is :func:`relevant`; empty if its zone is plainly unsigned."""
-    return _doubt(owner) or (_foreign(owner) if _published(owner) else "")
+def foreign(owner: Owner, key: Key) -> str:
+    """Why ``key`` must stay for a guarded owner name that is :func:`relevant`; empty if its zone is plainly unsigned."""
+    return _doubt(owner) or (_foreign(owner, Survey(_NEVER, ()), frozenset(), [key]) if _published(owner) else "")
 
 
 def counts(owner: Owner) -> bool:
@@ -277,11 +284,36 @@ def timely(survey: Survey, now: datetime.datetime) -> bool:
     return survey.at <= now <= survey.at + FRESH
 
 
-def _foreign(owner: Owner) -> str:
-    return (
-        f"{owner.name} has a record of this key, and that port is not served by this installer "
-        "(--dovecot-postfix-services all, or remove that record)"
-    )
+def _foreign(owner: Owner, survey: Survey, guarded: AbstractSet[str], keys: Sequence[Key]) -> str:
+    """Why a guarded owner name keeps the key, and what ends that."""
+    sharing = sorted(one.name for one in survey.owners if one.place == owner.place and one.name not in guarded)
+    todo = _parting(owner, sharing, survey, keys)
+    if owner.port == _MX and (not keys or standing(owner, keys[0]) is Standing.MATCH):
+        # What would be served there then must have its record.
+        todo = f"--dovecot-postfix-services all, or {todo}"
+    if sharing:
+        return f"{owner.name} shares its records with {sharing[0]}, and that port is not served by this installer ({todo})"
+    return f"{owner.name} has a record of this key, and that port is not served by this installer ({todo})"
+
+
+def _parting(owner: Owner, sharing: Sequence[str], survey: Survey, keys: Sequence[Key]) -> str:
+    """What takes a guarded port out of the way, without a record set that is left without a match.
+
+    A whole set may go, or an alias: clients do not check that name then.  One record of a set may go only if what the port
+    serves is known, and is matched by the others.
+    """
+    if owner.place.startswith("*."):
+        return f"add the record of the key that this port serves at {owner.name} itself"
+    if owner.place != owner.name:
+        return f"remove the alias of {owner.name} to {owner.place}"
+    if sharing:
+        return f"remove the alias of {' and that of '.join(sharing)} to it"
+    ours = frozenset(data for data in owner.published if data.digest in _digests(keys))
+    answers = [one for one in survey.addresses if one.owner == owner.name]
+    others = [Data(3, 1, 1, one.key.sha256) for one in answers if one.key]
+    if others and len(others) == len(answers) and all(set(others) <= records - ours for records in _sets(owner)):
+        return f"remove {' and '.join(map(str, sorted(ours)))} there"
+    return "remove all TLSA records of that name"
 
 
 def _is(data: Data, key: Key) -> bool:

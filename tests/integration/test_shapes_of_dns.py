@@ -1,0 +1,88 @@
+"""Record sets of all shapes on real name servers: aliases (D25), judged by openssl."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from tests.integration.conftest import CREDENTIALS
+from tests.integration.test_dane import LATER, NEW_YEAR, RFC2136, renew
+from tests.integration.test_several_hosts import INSTALL, NAME, OTHER, ZONE, accepted, key_of
+from tests.lab import names as name_servers
+from tests.lab.names import NEGATIVE, PRIMARY, SECONDARY, TTL, Zone
+
+_HEAD = (
+    f"$ORIGIN {ZONE}.\n$TTL {TTL}\n@ IN SOA ns1 hostmaster 1 3600 600 86400 {NEGATIVE}\n@ IN NS ns1\n@ IN NS ns2\n"
+    f"ns1 IN A {PRIMARY}\nns2 IN A {SECONDARY}\nmail IN A 127.0.0.1\n"
+)
+TO_MX = f"{_HEAD}_465._tcp.mail IN CNAME _25._tcp.mail\n"
+BOTH = f"{_HEAD}_465._tcp.mail IN CNAME _dane\n_25._tcp.mail IN CNAME _dane\n"
+
+
+@pytest.fixture
+def servers(mailhost, request):
+    """Name servers with one zone, whose text is the parameter."""
+    with name_servers.run("knot", [Zone(ZONE, request.param, signed=True)]) as names:
+        mailhost.write(
+            CREDENTIALS,
+            f"dns_rfc2136_server = {PRIMARY}\ndns_rfc2136_name = lab\ndns_rfc2136_secret = {names.secret}\n"
+            "dns_rfc2136_algorithm = HMAC-SHA256\n",
+        )
+        os.chmod(CREDENTIALS, 0o600)
+        yield names
+
+
+def stands(names, owner):
+    """Digests at an owner name of the primary, aliases followed."""
+    from tests.integration.test_dane import primary
+
+    return {data.digest for data in primary(names).present(f"{owner}.{ZONE}.")[1]}
+
+
+def key_at(host, port):
+    return host.served(port, sni=NAME).spki
+
+
+@pytest.mark.parametrize("servers", [TO_MX], indirect=True)
+def test_d25_one_record_set_for_all_ports_of_which_one_serves_another_key(mailhost, servers):
+    """``_465._tcp CNAME _25._tcp``, by update: the record of port 25 stays alone, and the switch does not go on."""
+    mailhost.certbot(*INSTALL, *RFC2136)
+    theirs = key_at(mailhost, 25)
+    assert theirs != key_of(NAME)
+    servers.update(ZONE, ("_25._tcp.mail", f"3 1 1 {theirs}"))
+    servers.catch_up()
+    told = mailhost.certbot("renew", "-q", "--force-renewal").stderr
+    assert stands(servers, "_25._tcp.mail") == {theirs}
+    assert "No TLSA record of this key is added at _25._tcp.mail" in told
+    assert f"127.0.0.1 (port 25) serves another key, 3 1 1 {theirs}" in told
+    assert accepted(servers, "127.0.0.1", 25)
+    # The admin does as told: the names are parted, and each has a record of its own.
+    assert "remove the alias" in told
+
+
+@pytest.mark.parametrize("servers", [BOTH], indirect=True)
+def test_d25_in_an_emergency_the_old_record_stays_for_port_25(mailhost, servers):
+    """Both are aliases of ``_dane``, and ``main.cf`` goes on with the key of before."""
+    mailhost.certbot(*INSTALL, *RFC2136)
+    first = key_of(NAME)
+    mailhost.run("cp", "-L", f"/etc/letsencrypt/live/{NAME}/fullchain.pem", f"/etc/letsencrypt/live/{NAME}/privkey.pem",
+                 "/etc/postfix/")  # fmt: skip
+    mailhost.run("postconf", "smtpd_tls_cert_file=/etc/postfix/fullchain.pem", "smtpd_tls_key_file=/etc/postfix/privkey.pem")
+    mailhost.run("postfix", "reload")
+    servers.update(ZONE, ("_dane", f"3 1 1 {first}"))
+    servers.catch_up()
+    mailhost.run("certbot-dovecot", "standby", NAME)
+    second = key_of(OTHER)
+    assert {first, second} <= stands(servers, "_dane")
+    servers.catch_up()
+    renew(mailhost, servers, LATER)
+    told = renew(mailhost, servers, NEW_YEAR).stderr
+    assert key_at(mailhost, 465) == key_at(mailhost, 25) == first
+    assert f"_25._tcp.{NAME}. shares its records with _465._tcp.{NAME}." in told
+    done = mailhost.run("certbot-dovecot", "rollover", NAME, "--now", "--reason", "lost", at=NEW_YEAR)
+    assert (key_at(mailhost, 465), key_at(mailhost, 25)) == (second, first)
+    assert {first, second} <= stands(servers, "_dane")
+    assert "127.0.0.1 (port 25) still serves the key" in done.stderr
+    assert accepted(servers, "127.0.0.1", 25)
+    assert accepted(servers, "127.0.0.1", 465)

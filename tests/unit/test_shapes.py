@@ -1,0 +1,126 @@
+"""The shapes that record sets have in the DNS: aliases and wildcards that join names (D25), and what follows from it.  Pure."""
+
+from __future__ import annotations
+
+import datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from certbot_dovecot.dane import gates, publish, rollover
+from certbot_dovecot.dane.answers import AddressAnswer, Data, Key, Outcome, Owner, Seen, Survey, Validity
+from certbot_dovecot.dane.rollover import Kind
+
+NOW = datetime.datetime(2027, 1, 2, tzinfo=datetime.timezone.utc)
+CURRENT, FOLLOWING, STRANGE, OLD = (Key(letter * 64, letter * 128) for letter in "ABCD")
+KEYS = [CURRENT, FOLLOWING, STRANGE, OLD]
+SUBMISSION, MX, DANE = "_465._tcp.mail.example.org.", "_25._tcp.mail.example.org.", "_dane.example.org."
+GUARDED = frozenset({MX})
+#: Where the two names lead: each to itself, one to the other, both to a third one.
+APART, TO_MX, TO_OURS, BOTH = (SUBMISSION, MX), (MX, MX), (SUBMISSION, SUBMISSION), (DANE, DANE)
+
+
+def one(key):
+    return Data(3, 1, 1, key.sha256)
+
+
+def owner(name, records, target=""):
+    outcome = Outcome.ANSWER if records else Outcome.ABSENT
+    seen = Seen("ns", outcome, frozenset(records), 300, True)
+    return Owner(name, (seen,), Validity.SECURE, frozenset(records), target or name)
+
+
+def survey(leads, ours, theirs, serves):
+    """What is seen where two names lead to, and what port 25 serves; None if it cannot be asked."""
+    owners = (owner(SUBMISSION, ours, leads[0]), owner(MX, ours if leads[0] == leads[1] else theirs, leads[1]))
+    theirs_serves = AddressAnswer(MX, "192.0.2.1", serves, "" if serves else "down")
+    return Survey(NOW, owners, (), (AddressAnswer(SUBMISSION, "192.0.2.1", CURRENT), theirs_serves))
+
+
+def step(said):
+    """What is decided if the same was seen all the time."""
+    said = rollover.relevant(said, GUARDED, [CURRENT, FOLLOWING])
+    before = Survey(NOW - datetime.timedelta(days=10), said.owners, (), said.addresses)
+    evidence = rollover.observe(rollover.observe(None, before, CURRENT, FOLLOWING), said, CURRENT, FOLLOWING)
+    return rollover.decide(said, evidence, CURRENT, FOLLOWING, NOW, guarded=GUARDED)
+
+
+def places(said, serves=CURRENT, following=FOLLOWING, retired=()):
+    return publish.places(said, {SUBMISSION: [serves]}, following, retired, guarded=GUARDED)
+
+
+# D25: aliases join
+
+
+@pytest.mark.parametrize("leads", [TO_MX, TO_OURS, BOTH])
+@pytest.mark.parametrize("records", [{one(CURRENT), one(FOLLOWING)}, {one(STRANGE)}])
+def test_d25_a_port_of_others_that_shares_a_set_of_ours_keeps_the_key(leads, records):
+    found = step(survey(leads, records, (), STRANGE))
+    assert (found.kind, found.lasting) == (Kind.KEEP, True)
+    assert f"{MX} shares its records with {SUBMISSION}" in found.reason
+    # Without an alias, there is nothing to be kept apart.
+    assert step(survey(APART, {one(CURRENT), one(FOLLOWING)}, {one(STRANGE)}, STRANGE)).kind is Kind.SWITCH
+
+
+def test_d25_the_advice_takes_the_record_of_no_port_away():
+    """Each remedy leaves every set that is there with a match for what is served, or without records."""
+    both = {one(CURRENT), one(FOLLOWING)}
+    alias = step(survey(BOTH, both, (), CURRENT)).reason
+    assert alias.endswith(f"(--dovecot-postfix-services all, or remove the alias of {MX} to {DANE})")
+    assert step(survey(TO_MX, both, (), CURRENT)).reason.endswith(f"or remove the alias of {SUBMISSION} to it)")
+    # Ours has no record there: port 25 would be served without a match.
+    assert step(survey(TO_MX, {one(STRANGE)}, (), STRANGE)).reason.endswith(f" (remove the alias of {SUBMISSION} to it)")
+    # A record of ours beside that of what port 25 serves may go alone, and else no record alone.
+    apart = step(survey(APART, both, {one(CURRENT), one(STRANGE)}, STRANGE)).reason
+    assert apart.endswith(f"or remove {one(CURRENT)} there)")
+    unclear = [({one(CURRENT), one(STRANGE)}, CURRENT), ({one(CURRENT), one(OLD)}, None), ({one(CURRENT)}, STRANGE)]
+    for records, serves in unclear:
+        assert step(survey(APART, both, records, serves)).reason.endswith("remove all TLSA records of that name)")
+
+
+@pytest.mark.parametrize("leads", [TO_MX, TO_OURS, BOTH])
+@pytest.mark.parametrize("present", [{}, {one(STRANGE)}, {one(CURRENT), one(STRANGE)}])
+@pytest.mark.parametrize("serves", [STRANGE, None])
+def test_d25_nothing_is_added_where_a_port_of_others_with_another_key_shares_the_set(leads, present, serves):
+    (place,) = places(survey(leads, present, (), serves))
+    wanted = publish.change(place.name, place.keys, place.present, set())
+    assert wanted.add
+    assert gates.allowed(wanted, place).idle
+    [why] = gates.barred(place)
+    assert why.startswith("192.0.2.1 (port 25) " + ("serves another key" if serves else "could not be asked: down"))
+
+
+def test_d25_a_port_of_others_that_serves_our_key_bars_nothing():
+    for serves in (CURRENT, OLD):
+        (place,) = places(survey(BOTH, {one(serves)}, (), serves), retired=[OLD])
+        assert gates.allowed(publish.change(place.name, place.keys, place.present, set()), place).add
+        assert gates.barred(place) == ()
+
+
+def test_d25_after_an_emergency_the_old_record_stays_while_port_25_goes_on_with_it():
+    ours = {one(CURRENT), one(FOLLOWING)}
+    for leads in (TO_MX, BOTH):
+        (place,) = places(survey(leads, ours, (), CURRENT), FOLLOWING, None, [CURRENT])
+        made = publish.Change(place.name, place.present, delete=frozenset({one(CURRENT)}))
+        assert gates.allowed(made, place).idle
+    assert not gates.may_go(survey(BOTH, ours, (), CURRENT), CURRENT)
+
+
+sets = st.frozensets(st.sampled_from([one(key) for key in KEYS]), max_size=4)
+
+
+@given(
+    st.sampled_from([APART, TO_MX, TO_OURS, BOTH]), sets, sets, st.none() | st.sampled_from(KEYS), sets,
+    st.sampled_from([CURRENT, FOLLOWING]),
+)  # fmt: skip
+def test_d25_no_port_that_shares_a_set_loses_its_match_or_gets_a_set_without(leads, ours, theirs, serves, mine, served):
+    said = survey(leads, ours, theirs, serves)
+    following, retired = (FOLLOWING, [OLD]) if served is CURRENT else (None, [OLD, CURRENT])
+    for place in places(said, served, following, retired):
+        made = gates.allowed(publish.change(place.name, place.keys, place.present, mine), place)
+        shares = leads[0] == leads[1]
+        if shares and serves and gates.matches(made.present, serves):
+            assert gates.matches(made.after, serves) or not made.after
+        if shares and not made.present:
+            assert not made.after or (serves and gates.matches(made.after, serves))
