@@ -156,10 +156,7 @@ def look(way: Way, pair: Pair, wanted: bool = False, note: bool = True) -> Look:
     signature = files.sign(_watched(way.home, pair))
     names = owner_names.find(way, pair)
     said = way.ask(pair.options, names.every)
-    # What aliases of ours lead to is a place; a port's own name is an endpoint as well, and stays one (D25).
-    targets = {owner.place for owner in said.owners if owner.name in names.ports}
-    kept = (one for one in said.owners if one.name in names.ports or one.port or one.name not in targets)
-    said = replace(said, owners=tuple(kept))
+    said = endpoints(way, names, said)
     current, following = pair.serving.key(), pair.following()
     keys = [key for key in (current, following) if key]
     relevant = rollover.relevant(said, names.guarded, keys, names.others.keys(), pair.retired())
@@ -174,6 +171,20 @@ def look(way: Way, pair: Pair, wanted: bool = False, note: bool = True) -> Look:
         step = Step(Kind.KEEP, f"no host is known that {unknown} stands for (Postfix's myhostname, or this host's own name)")
     ports = owner_names.in_charge(names, relevant.owners, (owner for owner, _ in known.ours))
     return Look(pair, said, step, ports, names)
+
+
+def endpoints(way: Way, names: OwnerNames, said: Survey) -> Survey:
+    """A survey without the owner names at which nobody is.
+
+    Where aliases of ours lead to is a place; a port's own name is an endpoint as well, and stays one (D25).  Behind a wildcard
+    every port has records, also one at which nothing listens (D21): of the ports that are not ours, those count that serve what
+    the records match, and port 25 if it is there.
+    """
+    targets = {owner.place for owner in said.owners if owner.name in names.ports}
+    behind = [one for one in said.owners if one.wildcard and one.port and one.name in names.guarded]
+    empty = rollover.unused(behind, addresses.ask(way, names, behind, every=True)) if behind else frozenset()
+    kept = (one for one in said.owners if one.name in names.ports or one.port or one.name not in targets)
+    return replace(said, owners=tuple(one for one in kept if one.name not in empty))
 
 
 def judge(pair: Pair, relevant: Survey, now: datetime.datetime, wanted: bool, guarded: AbstractSet[str]) -> Step:

@@ -32,7 +32,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Optional
 
-from certbot_dovecot.dane.answers import Data, Key, Outcome, Owner, Survey, Validity
+from certbot_dovecot.dane.answers import AddressAnswer, Data, Key, Outcome, Owner, Survey, Validity
 
 #: Rule D6.
 FLOOR = datetime.timedelta(hours=48)
@@ -40,6 +40,9 @@ FLOOR = datetime.timedelta(hours=48)
 FRESH = datetime.timedelta(minutes=5)
 #: Rule D4: some senders fail with more.
 MOST_RECORDS = 12
+
+#: What an address says at which nothing listens.
+CLOSED = "connection refused"
 
 _LENGTHS = {1: 64, 2: 128}
 _MX = 25
@@ -173,6 +176,22 @@ def relevant(
     return replace(survey, owners=tuple(one for one in survey.owners if one.name not in conditional or counts(one)))
 
 
+def unused(owners: Iterable[Owner], addresses: Iterable[AddressAnswer]) -> frozenset[str]:
+    """Of the ports that are not ours and have records by a wildcard, those at which nothing depends on the records.
+
+    :param addresses: what the addresses of their hosts serve.
+    """
+    answers = list(addresses)
+
+    def used(owner: Owner) -> bool:
+        mine = [one for one in answers if one.owner == owner.name]
+        if owner.port == _MX:
+            return any(one.key or one.error != CLOSED for one in mine)
+        return any(data.digest == one.key.digest(data.matching) for one in mine if one.key for data in owner.published)
+
+    return frozenset(owner.name for owner in owners if not used(owner))
+
+
 def _digests(keys: Iterable[Key]) -> set[str]:
     return {digest for key in keys for matching in _LENGTHS if (digest := key.digest(matching))}
 
@@ -302,7 +321,7 @@ def _parting(owner: Owner, sharing: Sequence[str], survey: Survey, keys: Sequenc
     A whole set may go, or an alias: clients do not check that name then.  One record of a set may go only if what the port
     serves is known, and is matched by the others.
     """
-    if owner.place.startswith("*."):
+    if owner.wildcard:
         return f"add the record of the key that this port serves at {owner.name} itself"
     if owner.place != owner.name:
         return f"remove the alias of {owner.name} to {owner.place}"

@@ -8,7 +8,8 @@ Trap: BIND that signs a zone of its own (``inline-signing``) says yes to an upda
 was updated.  A change that was computed from such an answer is refused as any other that is too late, so a moment passes before
 the set is read again.  When the DNS has it is for a survey to say, never for this room.
 
-Aliases are followed, as far as this server has their zones (rule D15).
+Aliases are followed, as far as this server has their zones (rule D15).  Of a name behind a wildcard, the wildcard is changed
+(rule D21): a record at the name itself would hide it, and a prerequisite knows no wildcards (RFC 2136 section 2.4).
 
 Fails as a :class:`~certbot_dovecot.problems.ServerProblem`: no answer, a refusal, a wrong key, an owner name that is in none of
 the server's zones.  Owner names that were changed before stay changed; running it again does the rest.
@@ -77,11 +78,14 @@ class Primary:
         :param before: called with each change before it is sent.
         :param ttl: of what is added, seconds.
         :param gate: what must not be done of a change is left out by it (:mod:`~certbot_dovecot.dane.gates`).
-        :returns: what was changed.
+        :returns: what was changed; nothing where ``owner`` turns out to be behind a wildcard.
         :raises ServerProblem: as the module says.
         """
         for _ in range(ATTEMPTS):
             target, present = self.present(owner)
+            if target != owner and target.startswith("*."):
+                # What else is behind that wildcard was not asked what it serves.
+                return Change(target, present)
             wanted = gate(change(target, keys, present, ours, ttl))
             if wanted.crowded:
                 raise self._refuses(
@@ -97,7 +101,7 @@ class Primary:
         raise self._refuses(f"someone else keeps editing the TLSA records of {owner}", "Run the command again later")
 
     def present(self, owner: str) -> tuple[str, frozenset[Data]]:
-        """Where the aliases of ``owner`` lead, and the records there.
+        """Where the records of ``owner`` stand, by its aliases or behind a wildcard, and the records there.
 
         :raises ServerProblem: as the module says.
         """
@@ -110,9 +114,19 @@ class Primary:
             if not hops:
                 break
             if hops[-1] == name:
-                return name.to_text(), survey.tlsa_set(answer, name)[0]
+                records = survey.tlsa_set(answer, name)[0]
+                return (self._source(answer, name, records) if records else name).to_text(), records
             name = hops[-1]
         raise self._refuses(f"the aliases of {owner} lead round", "Mend them")
+
+    def _source(self, answer: dns.message.Message, name: dns.name.Name, records: AbstractSet[Data]) -> dns.name.Name:
+        """The wildcard that the set of ``name`` was made from, else ``name``."""
+        told = survey.source_of(answer, name)
+        if told is not None:
+            return told
+        # A primary whose zone is signed elsewhere.
+        every = survey.wildcards_of(name)
+        return next((one for one in every if survey.tlsa_set(self._question(one, dns.rdatatype.TLSA), one)[0] == records), name)
 
     def zone(self, owner: str) -> dns.name.Name:
         """The zone of this server that ``owner`` is in.
@@ -150,7 +164,7 @@ class Primary:
         return True
 
     def _question(self, name: dns.name.Name, kind: dns.rdatatype.RdataType) -> dns.message.Message:
-        query = dns.message.make_query(name, kind)
+        query = dns.message.make_query(name, kind, want_dnssec=True)
         query.flags &= ~dns.flags.RD
         if self.credentials.sign_query:
             query.use_tsig(self._keyring, algorithm=self._algorithm)

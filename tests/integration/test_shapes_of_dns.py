@@ -1,4 +1,4 @@
-"""Record sets of all shapes on real name servers: aliases (D25), judged by openssl."""
+"""Record sets of all shapes on real name servers: aliases (D25) and wildcards (D21), judged by openssl."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ _HEAD = (
 )
 TO_MX = f"{_HEAD}_465._tcp.mail IN CNAME _25._tcp.mail\n"
 BOTH = f"{_HEAD}_465._tcp.mail IN CNAME _dane\n_25._tcp.mail IN CNAME _dane\n"
+WILD = _HEAD
 
 
 @pytest.fixture
@@ -86,3 +87,27 @@ def test_d25_in_an_emergency_the_old_record_stays_for_port_25(mailhost, servers)
     assert "127.0.0.1 (port 25) still serves the key" in done.stderr
     assert accepted(servers, "127.0.0.1", 25)
     assert accepted(servers, "127.0.0.1", 465)
+
+
+@pytest.mark.parametrize("servers", [WILD], indirect=True)
+def test_d21_a_wildcard_is_changed_itself(mailhost, servers):
+    mailhost.certbot(*INSTALL)
+    first, theirs, star = key_of(NAME), key_at(mailhost, 25), f"*._tcp.{NAME}."
+    servers.update(ZONE, ("*._tcp.mail", f"3 1 1 {first}"))
+    servers.catch_up()
+    # Port 25 serves another key, and is behind it; it gets a record of its own, as told.
+    shown = mailhost.run("certbot-dovecot", "status", "--dns", NAME, check=False).stdout
+    assert f"add the record of the key that this port serves at _25._tcp.{NAME}. itself" in shown
+    servers.update(ZONE, ("_25._tcp.mail", f"3 1 1 {theirs}"))
+    servers.catch_up()
+    # By hand: the line is for the wildcard, and hides nothing.
+    told = mailhost.run("certbot-dovecot", "standby", NAME).stderr
+    second = key_of(OTHER)
+    assert [line.strip() for line in told.splitlines() if " IN TLSA " in line] == [f"{star} {TTL} IN TLSA 3 1 1 {second}"]
+    # By update: it is the wildcard that is changed.
+    mailhost.certbot(*INSTALL, *RFC2136, "--keep-until-expiring")
+    renew(mailhost, servers, "2026-12-01 12:00:00")
+    assert stands(servers, "*._tcp.mail") == {first, second}
+    assert stands(servers, "_993._tcp.mail") == {first, second}
+    assert stands(servers, "_25._tcp.mail") == {theirs}
+    assert all(accepted(servers, "127.0.0.1", port) for port in (25, 465, 993))

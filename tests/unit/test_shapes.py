@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -124,3 +125,41 @@ def test_d25_no_port_that_shares_a_set_loses_its_match_or_gets_a_set_without(lea
             assert gates.matches(made.after, serves) or not made.after
         if shares and not made.present:
             assert not made.after or (serves and gates.matches(made.after, serves))
+
+
+# D21: wildcards
+
+WILD = "*._tcp.mail.example.org."
+WEB = "_443._tcp.mail.example.org."
+
+
+def behind(name, records):
+    return replace(owner(name, records, WILD), wildcard=WILD)
+
+
+def test_d21_the_change_and_its_lines_are_for_the_wildcard_itself():
+    said = Survey(NOW, (behind(SUBMISSION, {one(CURRENT)}),))
+    (place,) = publish.places(said, {SUBMISSION: [CURRENT]}, FOLLOWING)
+    assert place.name == WILD
+    assert publish.change(place.name, place.keys, place.present, set()).owner == WILD
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "error", "counts"),
+    [
+        (MX, CURRENT, "", True), (MX, STRANGE, "", True), (MX, None, "timed out", True), (MX, None, rollover.CLOSED, False),
+        (WEB, CURRENT, "", True), (WEB, STRANGE, "", False), (WEB, None, "timed out", False),
+        (WEB, None, rollover.CLOSED, False),
+    ],
+)  # fmt: skip
+def test_d21_behind_a_wildcard_a_port_counts_at_which_somebody_is(name, key, error, counts):
+    """Every port has records there, also those at which nothing listens."""
+    owners = [behind(name, {one(CURRENT), one(FOLLOWING)})]
+    found = rollover.unused(owners, [AddressAnswer(name, "192.0.2.1", key, error)])
+    assert found == (frozenset() if counts else {name})
+    assert rollover.unused(owners, []) == {name}
+
+
+def test_d21_the_advice_for_a_port_of_others_behind_a_wildcard_hides_it_for_that_port_only():
+    said = Survey(NOW, (behind(SUBMISSION, {one(CURRENT)}), behind(MX, {one(CURRENT)})))
+    assert step(said).reason.endswith(f"or add the record of the key that this port serves at {MX} itself)")
