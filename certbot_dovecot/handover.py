@@ -21,6 +21,8 @@ from shlex import quote
 from typing import Optional
 
 from certbot_dovecot import files, jobs, publishing, reconcile, rotation, watch
+from certbot_dovecot.dane import rollover
+from certbot_dovecot.dane.answers import Data
 from certbot_dovecot.dane.publish import Change
 from certbot_dovecot.dane.rollover import Kind, Step
 from certbot_dovecot.ledger import Ledger, Turn
@@ -28,7 +30,7 @@ from certbot_dovecot.pairs import Pair
 from certbot_dovecot.plan import Job
 from certbot_dovecot.problems import DeployProblem, Problem, ServerProblem, sentence
 from certbot_dovecot.publishing import Todo
-from certbot_dovecot.watch import Way
+from certbot_dovecot.watch import Look, Way
 
 #: How often an admin is told what stands in the way of a rotation that is due, and of one that is not due yet.
 DAY, MONTH = datetime.timedelta(days=1), datetime.timedelta(days=30)
@@ -194,11 +196,13 @@ def _advance(way: Way, pair: Pair, wanted: bool = False) -> Told:
             pair, changes = publishing.publish_them(way, pair, places)
             notes += [_switched(pair), *published(changes)]
             todo = publishing.todo(pair, publishing.after(places, changes), way.clock())
-            return Told(tuple(notes), (*_by_hand(todo, step), *_say_held(way, pair, todo)), step, True)
+            warnings = (*_by_hand(todo, step), *_say_held(way, pair, todo), *_say_beside(way, pair, seen))
+            return Told(tuple(notes), warnings, step, True)
         step = Step(Kind.KEEP, stop, step.until)
+    usages = _say_beside(way, pair, seen)
     todo = publishing.todo(pair, places, way.clock())
     held = todo if step.kind is not Kind.FREE else Todo(barred=todo.barred if pair.options.publishes else ())
-    return Told(tuple(notes), (*_say(way, pair, step, todo, due), *_say_held(way, pair, held)), step)
+    return Told(tuple(notes), (*_say(way, pair, step, todo, due), *_say_held(way, pair, held), *usages), step)
 
 
 def allows(pair: Pair, step: Step) -> bool:
@@ -249,6 +253,27 @@ def _say_held(way: Way, pair: Pair, todo: Todo) -> list[str]:
     watch.write_down(way, pair, lambda known: replace(known, said={**known.said, topic: way.clock()}))
     refusals = (*map(refused_set, todo.refused), *map(barred_set, todo.barred))
     return [f"{pair.name}: {told}" for told in (*map(held_record, todo.held), *refusals)]
+
+
+def _say_beside(way: Way, pair: Pair, seen: Look) -> list[str]:
+    """Which records of other kinds may not match what is served, if the admin was not told lately."""
+    found = rollover.beside(seen.survey, pair.serving.key())
+    if not found or pair.ledger.quiet("beside", way.clock(), MONTH):
+        return []
+    watch.write_down(way, pair, lambda known: replace(known, said={**known.said, "beside": way.clock()}))
+    return [f"{pair.name}: {beside_record(*one)}" for one in found]
+
+
+def beside_record(place: str, data: Data, idle: bool) -> str:
+    """What the admin must know of a record of another kind.
+
+    The parameters are what :func:`certbot_dovecot.dane.rollover.beside` has.
+    """
+    said = (
+        f"{place} has the record {str(data)[:22]}..., and it is not known whether it matches after the next renewal. That "
+        "stops nothing: the record 3 1 1 of the key that is served stands beside it."
+    )
+    return f"{said} Nobody needs it; it may be taken out of the DNS at any time." if idle else said
 
 
 def held_record(held: str) -> str:

@@ -10,15 +10,17 @@ the next key's record is published beside the current one, and the switch comes 
 * The earliest switch is T0 + max(2 x the largest TTL that was ever seen, the negative TTL among them while there was no set,
   a floor of 48 hours) (D6).
 * Right before the switch the DNS is asked again (D7).  On any doubt the key stays, and the renewal succeeds with it (R4).
-* Of every (usage, selector, matching type) in a set, one record matches what is served now and one what is served next (D2).
+* Of every matching type of ``3 1`` in a set, one record matches what is served now and one what is served next (D2).
 
 A port that is not ours to configure (25, unless the admin says otherwise) is *guarded*: its owner name counts only if a record
 of one of our keys stands there, or if it shares its record set with a port of ours (D25).  Then the key must stay, for what
 serves that port would not be switched with the others (D13).
 
-What is not understood is doubt: a usage but 3, the selector 0 (its digests end with the certificate), a matching type but
-SHA2-256 and SHA2-512, digests of another length, sets of more than twelve records (D4).  A stale ``3 1 1`` that matches nothing
-is harmless, and holds up nothing.
+What is not understood is doubt: a matching type of ``3 1`` but SHA2-256 and SHA2-512, digests of another length, sets of more
+than twelve records (D4).  A stale ``3 1 1`` that matches nothing is harmless, and holds up nothing.  Nor does a record of
+another usage or selector, ``2 1 1`` or ``3 0 1``, hold anything up: one record that matches is enough, and digests are compared
+within one usage and selector (D22; RFC 6698 section 4.1, RFC 7671 section 9).  That it may not match is worth a warning
+(:func:`beside`).
 
 Nothing here does I/O or fails.
 """
@@ -298,6 +300,25 @@ def counts(owner: Owner) -> bool:
     return _published(owner)
 
 
+def beside(survey: Survey, key: Key) -> tuple[tuple[str, Data, bool], ...]:
+    """Which records of other kinds stand beside those of ``key``, and may not match what is served (rule D22).
+
+    :returns: place, record, and whether no address that shares the place needs it; sorted.
+    """
+    places: dict[str, list[Owner]] = {}
+    for owner in survey.owners:
+        if _published(owner):
+            places.setdefault(owner.place, []).append(owner)
+    found = []
+    for place, owners in places.items():
+        keys = [one.key for one in survey.addresses if one.owner in {owner.name for owner in owners}]
+        idle = all(one is not None and standing(owners[0], one) is Standing.MATCH for one in keys)
+        if standing(owners[0], key) is Standing.MATCH:
+            others = {data for owner in owners for data in owner.published if (data.usage, data.selector) != (3, 1)}
+            found += [(place, data, idle) for data in sorted(others)]
+    return tuple(sorted(found))
+
+
 def timely(survey: Survey, now: datetime.datetime) -> bool:
     """Whether a survey is fresh enough to act on; one from the future is not, for a clock has jumped."""
     return survey.at <= now <= survey.at + FRESH
@@ -387,10 +408,9 @@ def _unknown(owner: Owner) -> str:
         if len(records) > MOST_RECORDS:
             return f"{owner.name} has {len(records)} TLSA records, which is more than some senders can take"
         for data in sorted(records):
-            if (data.usage, data.selector) != (3, 1) or _LENGTHS.get(data.matching) != len(data.digest):
-                why = ": the CA's certificate that it names changes without notice" if data.usage in (0, 2) else ""
+            if (data.usage, data.selector) == (3, 1) and _LENGTHS.get(data.matching) != len(data.digest):
                 said = f"{owner.name} has the record {str(data)[:40]}"
-                return f"{said}, of which it is not known whether the next key matches it{why}"
+                return f"{said}, of which it is not known whether the next key matches it"
     return ""
 
 
@@ -413,7 +433,7 @@ def _lacks(owner: Owner, current: Key, following: Key) -> str:
         # A resolver may hold the older set for its TTL; that is what the wait is for, but what it says must not be wrong.
         wanted = (current,) if place == "the resolver" else (current, following)
         for key in wanted:
-            for matching in {1, *(data.matching for data in records)}:
+            for matching in {1, *(data.matching for data in records if (data.usage, data.selector) == (3, 1))}:
                 if Data(3, 1, matching, key.digest(matching) or "") not in records:
                     which = "the next key" if key is following else "the key that is served"
                     return f"{place} does not have the record 3 1 {matching} of {which} for {owner.name}"
