@@ -20,8 +20,8 @@ from dataclasses import dataclass
 from cryptography import x509
 
 from certbot_dovecot import bundle as bundles
-from certbot_dovecot import files, jobs, records, store
-from certbot_dovecot.dane import rollover, tlsa
+from certbot_dovecot import files, jobs, publishing, records, store
+from certbot_dovecot.dane import publish, rollover, tlsa
 from certbot_dovecot.dane.answers import Key, Survey
 from certbot_dovecot.dane.rollover import Kind
 from certbot_dovecot.plan import Job
@@ -70,14 +70,15 @@ def look(way: Way, job: Job) -> Word:
     said = way.ask(job.options, sorted(record.owner for record in made))
     others = {record.owner for record in made if not owner_names.is_named(job.options, names, record.owner)}
     said = rollover.relevant(said, frozenset(), [current, following], others)
-    stands = {owner.name for owner in said.owners if owner.published}
-    return judge(said, current, following, [str(record) for record in made if record.owner in stands], way.clock())
+    # A set that does not exist is not begun with a key that is not served (D30).
+    places = publish.places(said, {record.owner: [current] for record in made}, following)
+    return judge(said, current, following, publishing.missing(places), way.clock())
 
 
 def judge(said: Survey, current: Key, following: Key, add: Sequence[str], now: datetime.datetime) -> Word:
     """What a survey means; pure.
 
-    :param add: zone-file lines of the key that comes.
+    :param add: zone-file lines that are missing for the key that comes.
     """
     evidence = rollover.observe(None, said, current, following)
     step = rollover.decide(said, evidence, current, following, now, datetime.timedelta(0))
@@ -86,7 +87,7 @@ def judge(said: Survey, current: Key, following: Key, add: Sequence[str], now: d
     if not any(owner.published for owner in said.owners):
         return Word(
             text=f"Whether TLSA records of the present key are in the DNS is not known: {sentence(step.reason)} If you publish "
-            "any, add those of the new key."
+            "any, add those of the new key beside them."
         )
     if step.kind in (Kind.KEEP, Kind.PUBLISH, Kind.STANDBY):
         return Word(False, sentence(step.reason), tuple(add))

@@ -231,7 +231,7 @@ def _say(way: Way, pair: Pair, step: Step, todo: Todo, due: bool) -> list[str]:
     elif step.kind is Kind.STANDBY and due and pair.standby is None:
         sentences = [kept(name, step)]
     elif todo.add and step.kind not in (Kind.KEEP, Kind.LOOK, Kind.FREE):
-        sentences = [f"{name}: {sentence(step.reason)} Add to the DNS:", *_indented(todo.add)]
+        sentences = [f"{name}: {sentence(step.reason)} Add to the DNS{one_change(todo.add)}:", *_indented(todo.add)]
     elif todo.remove and step.kind is Kind.RETIRE:
         sentences = [f"{name}: records of a key that is not served any more may go:", *_indented(todo.remove)]
     elif step.kind is Kind.PUBLISH and due:
@@ -345,8 +345,9 @@ def said_new(name: str, step: Step) -> str:
     """What the admin must know who asks for a new key while records of the present one are published."""
     return (
         f"{name}: the key changes, as you say, while records of the present one may be in the DNS: {sentence(step.reason)} "
-        "Add the new key's record now (certbot-dovecot tlsa shows it); until it is everywhere, senders that check DANE do not "
-        f"deliver. certbot-dovecot rollover {quote(name)} --now changes to a key whose record is published already."
+        "Add the new key's record now beside that of the present one, wherever one stands (certbot-dovecot tlsa shows it); "
+        "until it is everywhere, senders that check DANE do not deliver. "
+        f"certbot-dovecot rollover {quote(name)} --now changes to a key whose record is published already."
     )
 
 
@@ -413,11 +414,17 @@ def published(changes: Sequence[Change]) -> list[str]:
 def _by_hand(todo: Todo, step: Step) -> list[str]:
     said = []
     if todo.add and step.kind is not Kind.FREE:
-        said.append("\n".join(["Add to the DNS:", *_indented(todo.add)]))
+        said.append("\n".join([f"Add to the DNS{one_change(todo.add)}:", *_indented(todo.add)]))
     if todo.remove:
         head = "Records of a key that is not served any more; remove them from the DNS:"
         said.append("\n".join([head, *_indented(todo.remove)]))
     return said
+
+
+def one_change(lines: Sequence[str]) -> str:
+    """What is to be said of lines to be added if a name has several: a record alone might match nothing (rule D30)."""
+    owners = [line.split(" ", 1)[0] for line in lines]
+    return ", the records of one name in one change" if len(set(owners)) < len(owners) else ""
 
 
 def _indented(lines: Sequence[str]) -> list[str]:

@@ -104,13 +104,13 @@ def todo(pair: Pair, places: Sequence[Place], now: datetime.datetime) -> Todo:
         elif begins and (others := gates.refused(wanted.after, place.addresses)):
             refused.append(f"at {place.name}, because {' and '.join(others)}")
         if by_hand and not (begins and gates.refused(wanted.after, place.addresses, sure=True)):
-            add += _lines(place, made.add)
+            add += _lines(place, publish.by_hand(made, place, begin=place.by_hand))
         # What goes by update is gone; what a cache or a late name server may still give is nobody's task.
         gone = made.delete | pair.ledger.late(place.name, now)
         former = frozenset(data for data in place.present - gone if data.digest in retired) | (wanted.delete - gone)
         left = place.present | made.add
         may_go = gates.guarded(Change(place.name, left - gone, delete=former), place.addresses).delete
-        remove += _lines(place, (data for data in may_go if data.digest in retired))
+        remove += _lines(place, sorted(data for data in may_go if data.digest in retired))
         stay = former - may_go
         if stay:
             reasons = gates.held(left, left - gone - former, place.addresses)
@@ -120,11 +120,17 @@ def todo(pair: Pair, places: Sequence[Place], now: datetime.datetime) -> Todo:
 
 def lines_of(places: Sequence[Place], spki: str) -> tuple[str, ...]:
     """The zone-file lines of one key that stand in the DNS."""
-    return tuple(line for one in places for line in _lines(one, (data for data in one.present if data.digest == spki)))
+    return tuple(line for one in places for line in _lines(one, sorted(data for data in one.present if data.digest == spki)))
+
+
+def missing(places: Sequence[Place]) -> tuple[str, ...]:
+    """The zone-file lines that sets which exist lack, for a key that comes next."""
+    changes = [publish.change(one.name, one.keys, one.present, frozenset()) for one in places]
+    return tuple(line for one, made in zip(places, changes) for line in _lines(one, publish.by_hand(made, one)))
 
 
 def _lines(place: Place, records: Iterable[Data]) -> list[str]:
-    return [f"{place.name} {place.ttl} IN TLSA {data}" for data in sorted(records)]
+    return [f"{place.name} {place.ttl} IN TLSA {data}" for data in records]
 
 
 def _by_update(way: Way, pair: Pair, places: Sequence[Place]) -> tuple[Pair, tuple[Change, ...]]:
@@ -165,7 +171,7 @@ def _by_command(way: Way, pair: Pair, places: Sequence[Place]) -> tuple[Pair, tu
     ]
     made = zip(places, changes)
     gone = {one for place, change in made for one in publish.vanished(place, change, pair.ledger.at(place.name))}
-    changes = [gates.allowed(change, place) for place, change in zip(places, changes)]
+    changes = [publish.without_beginning(gates.allowed(change, place), place) for place, change in zip(places, changes)]
     if gone:
         pair = watch.write_down(way, pair, lambda known: replace(known, ours=known.ours - gone))
     changes = [change for change in changes if not change.idle]

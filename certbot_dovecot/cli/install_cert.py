@@ -58,7 +58,8 @@ def run(args: argparse.Namespace) -> int:
         print("\n".join(["These records are to be in the DNS, beside the present ones:", *word.add]), flush=True)
         print(
             f"certbot-dovecot: {ready.job.lineage}: the key would change, and senders that check TLSA records (DANE) would not "
-            f"deliver: {word.text} Nothing was changed. Add the records, wait twice their TTL, then run the command again; or "
+            f"deliver: {word.text} Nothing was changed. Add the records, those of one name in one change and none at another "
+            "name; wait twice their TTL, then run the command again; or "
             "install it with --now, or ask the CA for a certificate of the present key (certbot-dovecot csr --reuse-key).",
             file=sys.stderr,
         )

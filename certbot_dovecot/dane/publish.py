@@ -123,6 +123,8 @@ class Place:
     :param by_hand: whether what we publish with does not publish here.
     :param foreign: answers of ports that are not ours and share the record set (rule D25), where it is not one of our keys that
         is served, or not known; then nothing is added here (rule D13).
+    :param served: of ``keys``, those of ours that are served at one of the ports.
+    :param partial: whether some name server gives no set, and others do: it may begin there, or be gone already.
     """
 
     name: str
@@ -136,6 +138,8 @@ class Place:
     optional: bool = False
     by_hand: bool = False
     foreign: tuple[AddressAnswer, ...] = ()
+    served: tuple[Key, ...] = ()
+    partial: bool = False
 
 
 def places(
@@ -175,6 +179,7 @@ def places(
             was.dark or here is None,
             min([was.ttl, *(seen.ttl for seen in owner.seen if seen.outcome is Outcome.ANSWER)]),
             was.blind or given is None,
+            partial=was.partial or (bool(given) and any(seen.outcome is Outcome.ABSENT for seen in owner.seen)),
         )
     nexts = (following,) if following else ()
     shared: dict[str, list[AddressAnswer]] = {}
@@ -193,7 +198,7 @@ def places(
         keys = {key.sha256: key for key in [*standing, *one.keys, *nexts]} if one.keys else {}
         lineage = {key.sha256 for key in (*one.keys, *nexts, *retired)}
         strange = tuple(a for a in answers if a.owner in guarded and (a.key is None or a.key.sha256 not in lineage))
-        return replace(one, keys=tuple(keys.values()), addresses=answers, foreign=strange)
+        return replace(one, keys=tuple(keys.values()), addresses=answers, foreign=strange, served=one.keys)
 
     return tuple(map(complete, found.values()))
 
@@ -213,6 +218,28 @@ def change(
         # Together or not at all: a name server that lags may show one that is gone.
         add |= {data for data in want if data.matching == 2}
     return Change(owner, frozenset(present), add, frozenset((ours & present) - want), ttl)
+
+
+def without_beginning(made: Change, place: Place) -> Change:
+    """A change as name servers let it be computed, where the set may be gone already: not with a next key alone (rule D30)."""
+    if place.partial and not {Data(3, 1, 1, key.sha256) for key in place.served} <= made.add:
+        return replace(made, add=frozenset())
+    return made
+
+
+def by_hand(made: Change, place: Place, begin: bool = False) -> tuple[Data, ...]:
+    """The records that an admin is told to add at a place (rule D30), those of served keys first.
+
+    A next key's record goes where a set exists.  Where the set may be gone, those of served keys are told with it.  Where there
+    is none, no sender looks, and none is begun.
+
+    :param begin: whether a set may be begun all the same, with the records of served keys.
+    """
+    served = frozenset(Data(3, 1, 1, key.sha256) for key in place.served)
+    if not place.present:
+        return tuple(sorted(made.add & served)) if begin else ()
+    more = served if place.partial and made.add else frozenset()
+    return tuple(sorted(made.add | more, key=lambda data: (data not in served, data)))
 
 
 def vanished(place: Place, made: Change, ours: AbstractSet[Data]) -> frozenset[tuple[str, Data]]:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from certbot_dovecot.dane import gates, publish, rollover
+from certbot_dovecot.dane import gates, publish, rollover, tlsa
 from certbot_dovecot.dane.answers import AddressAnswer, Data, Key, Outcome, Owner, Seen, Survey, Validity
 from certbot_dovecot.dane.rollover import Kind
 
@@ -125,6 +125,61 @@ def test_d25_no_port_that_shares_a_set_loses_its_match_or_gets_a_set_without(lea
             assert gates.matches(made.after, serves) or not made.after
         if shares and not made.present:
             assert not made.after or (serves and gates.matches(made.after, serves))
+
+
+# D30: no set begins with a key that is not served
+
+
+def place_of(present, keys=(CURRENT,), following=FOLLOWING, partial=False):
+    given = Owner(SUBMISSION, (Seen("ns", Outcome.ANSWER if present else Outcome.ABSENT, frozenset(present), 300, True),))
+    lags = (Seen("ns2", Outcome.ABSENT),) if partial else ()
+    said = Survey(NOW, (replace(given, seen=(*given.seen, *lags), target=SUBMISSION),))
+    (place,) = publish.places(said, {SUBMISSION: list(keys)}, following)
+    return place
+
+
+def told(place, begin=False):
+    return publish.by_hand(publish.change(place.name, place.keys, place.present, set()), place, begin)
+
+
+def test_d30_the_next_key_is_told_where_a_set_exists_only():
+    assert told(place_of({one(CURRENT)})) == (one(FOLLOWING),)
+    assert told(place_of(set())) == ()
+    # Where a zone takes no updates, it may begin, with what is served.
+    assert told(place_of(set()), begin=True) == (one(CURRENT),)
+    # It may be gone already: together, then.
+    assert told(place_of({one(CURRENT)}, partial=True)) == (one(CURRENT), one(FOLLOWING))
+    made = publish.change(SUBMISSION, [CURRENT, FOLLOWING], {one(CURRENT)}, set(), exact=False)
+    assert publish.without_beginning(made, place_of({one(CURRENT)}, partial=True)).idle
+    assert publish.without_beginning(made, place_of({one(CURRENT)})) == made
+
+
+@given(st.lists(sets, min_size=1, max_size=3), st.booleans(), st.data())
+def test_d30_after_any_of_the_lines_in_any_order_no_set_is_without_a_match_that_had_one(every, begin, data):
+    for present in every:
+        place = place_of(present)
+        lines = told(place, begin)
+        added = data.draw(st.lists(st.sampled_from(lines), unique=True)) if lines else []
+        for number in range(len(added) + 1):
+            after = present | set(added[:number])
+            assert not after or gates.matches(after, CURRENT) or (present and not gates.matches(present, CURRENT))
+
+
+@given(sets, st.sampled_from([[], [CURRENT], [CURRENT, STRANGE]]), st.none() | st.just(FOLLOWING))
+def test_d30_a_set_that_we_begin_has_every_key_that_is_served(present, keys, following):
+    place = place_of(present, keys, following)
+    made = gates.allowed(publish.change(place.name, place.keys, place.present, set()), place)
+    if not present and made.add:
+        assert {one(key) for key in keys} <= made.add
+        assert keys
+    records = tlsa.records(["mail.example.org"], {465: [key.sha256 for key in keys]}, following.sha256 if following else "")
+    assert all(record.status == tlsa.SERVED for record in records[:1])
+
+
+def test_d30_the_zone_file_says_that_a_next_key_is_not_for_a_name_alone():
+    made = tlsa.records(["mail.example.org"], {465: [CURRENT.sha256]}, FOLLOWING.sha256)
+    assert "alone, it stops mail" in tlsa.zone("mail", made, ["mail.example.org"]).decode()
+    assert "alone" not in tlsa.zone("mail", made[:1], ["mail.example.org"]).decode()
 
 
 # D21: wildcards

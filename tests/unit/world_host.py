@@ -288,6 +288,7 @@ class Host:
                 gone = publish.vanished(place, change, self.ledger.at(place.name))
                 self.ledger = replace(self.ledger, ours=self.ledger.ours - gone)
             change = gates.allowed(change, place)
+            change = change if exact else publish.without_beginning(change, place)
             if change.crowded:
                 raise Failed
             if change.idle:
