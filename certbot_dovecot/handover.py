@@ -110,7 +110,7 @@ def roll_now(way: Way, name: str, reason: str) -> Told:
                 f"{until:%Y-%m-%d %H:%M} UTC; a sender with such a set accepts the old key too."
             )
         todo = publishing.todo(pair, places, way.clock())
-        warnings += [*_by_hand(todo, seen.step), *map(held_record, todo.held)]
+        warnings += [*refusals(changes), *_by_hand(todo, seen.step), *map(held_record, todo.held)]
         if seen.step.kind is not Kind.FREE and (evidence is None or evidence.since is None):
             warnings.append(
                 f"The record of the new key was not proven to be everywhere: senders that hold an older set defer their mail "
@@ -196,13 +196,15 @@ def _advance(way: Way, pair: Pair, wanted: bool = False) -> Told:
             pair, changes = publishing.publish_them(way, pair, places)
             notes += [_switched(pair), *published(changes)]
             todo = publishing.todo(pair, publishing.after(places, changes), way.clock())
-            warnings = (*_by_hand(todo, step), *_say_held(way, pair, todo), *_say_beside(way, pair, seen))
+            warnings = (*refusals(changes), *_by_hand(todo, step), *_say_held(way, pair, todo), *_say_beside(way, pair, seen))
             return Told(tuple(notes), warnings, step, True)
         step = Step(Kind.KEEP, stop, step.until)
-    usages = _say_beside(way, pair, seen)
     todo = publishing.todo(pair, places, way.clock())
+    more = [*_say_zones(way, pair, changes, step, todo, due), *_say_beside(way, pair, seen)]
+    theirs = _of_refused(changes, todo)
+    todo = replace(todo, add=tuple(line for line in todo.add if line not in theirs))
     held = todo if step.kind is not Kind.FREE else Todo(barred=todo.barred if pair.options.publishes else ())
-    return Told(tuple(notes), (*_say(way, pair, step, todo, due), *_say_held(way, pair, held), *usages), step)
+    return Told(tuple(notes), (*_say(way, pair, step, todo, due), *_say_held(way, pair, held), *more), step)
 
 
 def allows(pair: Pair, step: Step) -> bool:
@@ -253,6 +255,36 @@ def _say_held(way: Way, pair: Pair, todo: Todo) -> list[str]:
     watch.write_down(way, pair, lambda known: replace(known, said={**known.said, topic: way.clock()}))
     refusals = (*map(refused_set, todo.refused), *map(barred_set, todo.barred))
     return [f"{pair.name}: {told}" for told in (*map(held_record, todo.held), *refusals)]
+
+
+def _say_zones(way: Way, pair: Pair, changes: Sequence[Change], step: Step, todo: Todo, due: bool) -> list[str]:
+    """Which zones take no updates, and their lines, if the admin was not told lately."""
+    said = refusals(changes)
+    topic = f"zones {step.kind.value}"
+    if not said or pair.ledger.quiet(topic, way.clock(), DAY if due else MONTH):
+        return []
+    watch.write_down(way, pair, lambda known: replace(known, said={**known.said, topic: way.clock()}))
+    told, lines = [f"{pair.name}: {one}" for one in said], _of_refused(changes, todo)
+    if lines:
+        told[-1] = "\n".join([f"{told[-1]} Add to the DNS{one_change(lines)}:", *_indented(lines)])
+    return told
+
+
+def _of_refused(changes: Sequence[Change], todo: Todo) -> list[str]:
+    """The lines to be added of zones that take no updates."""
+    owners = {change.owner for change in changes if change.refused and not change.optional}
+    return [line for line in todo.add if line.split(" ", 1)[0] in owners]
+
+
+def refusals(changes: Sequence[Change]) -> list[str]:
+    """What zones refuse, that take no updates (rule D23): one sentence a reason."""
+    found: dict[str, list[str]] = {}
+    for change in changes:
+        if change.refused and not change.optional:
+            # An owner name ends with a dot, which may be that of the sentence.
+            why = change.refused.replace(f"{change.owner} ", "these names ").replace(change.owner, "these names.")
+            found.setdefault(why, []).append(change.owner)
+    return [f"Not published at {', '.join(owners)}: {why} The other zones are published." for why, owners in found.items()]
 
 
 def _say_beside(way: Way, pair: Pair, seen: Look) -> list[str]:
@@ -404,7 +436,7 @@ def published(changes: Sequence[Change]) -> list[str]:
     said = []
     for change in changes:
         if change.refused:
-            said.append(f"Not published at {change.owner}: {change.refused}")
+            said += [f"Not published at {change.owner}: {change.refused}"] if change.optional else []
             continue
         said += [f"Published at {change.owner}: + {data}" for data in sorted(change.add)]
         said += [f"Published at {change.owner}: - {data}" for data in sorted(change.delete)]

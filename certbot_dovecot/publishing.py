@@ -8,7 +8,11 @@ sent, and no longer after its deletion was taken (where a program takes it: once
 between leaves a record that may be deleted later, never one that is forgotten.  Where a port does not tell what it serves,
 nothing changes.
 
-Fails as a :class:`~certbot_dovecot.problems.Problem`; what was published before stays, and the next run does the rest.
+Zones are independent (rule D23): where one takes no updates, the others are published all the same, and its lines are for the
+hand.
+
+Fails as a :class:`~certbot_dovecot.problems.Problem`, where no zone takes updates; what was published before stays, and the
+next run does the rest.
 """
 
 from __future__ import annotations
@@ -17,6 +21,7 @@ import datetime
 import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from certbot_dovecot import watch
 from certbot_dovecot.commands import Command
@@ -25,8 +30,11 @@ from certbot_dovecot.dane.answers import Data
 from certbot_dovecot.dane.publish import Change, Place
 from certbot_dovecot.ledger import Ledger
 from certbot_dovecot.pairs import Pair
-from certbot_dovecot.problems import Problem, ServerProblem
+from certbot_dovecot.problems import Problem, ServerProblem, ZoneProblem
 from certbot_dovecot.watch import Way
+
+if TYPE_CHECKING:
+    from certbot_dovecot.dane.update import Primary
 
 #: Seconds that the admin's program may take.
 SECONDS = 120.0
@@ -138,7 +146,10 @@ def _by_update(way: Way, pair: Pair, places: Sequence[Place]) -> tuple[Pair, tup
     from certbot_dovecot.dane.update import Primary
 
     primary, made = Primary(publish.credentials(pair.options.publish_rfc2136)), []
+    taken: list[Place] = []
+    refused: list[tuple[Place, ZoneProblem]] = []
     for place in places:
+        known = pair.ledger.ours
 
         def before(change: Change) -> None:
             nonlocal pair
@@ -150,14 +161,34 @@ def _by_update(way: Way, pair: Pair, places: Sequence[Place]) -> tuple[Pair, tup
         try:
             change = primary.publish(place.name, place.keys, pair.ledger.at(place.name), before, place.ttl, gate)
         except ServerProblem as problem:
-            if not place.optional:
+            if isinstance(problem, ZoneProblem):
+                # It was called ours before it was sent, and is not there.
+                pair = _unnote(way, pair, pair.ledger.ours - known)
+                refused += [] if place.optional else [(place, problem)]
+            elif not place.optional:
                 raise
-            made.append(Change(place.name, place.present, refused=str(problem)))
+            made.append(Change(place.name, place.present, refused=str(problem), optional=place.optional))
             continue
+        taken.append(place)
         if not change.idle:
             pair = _note(way, pair, change, True)
             made.append(change)
+    if refused:
+        zones = {_zone(primary, place) for place, _ in refused}
+        if all(_zone(primary, place) in zones for place in taken):
+            raise refused[0][1]
     return pair, tuple(made)
+
+
+def _zone(primary: Primary, place: Place) -> str:
+    """The zone of a place; empty if the server has none.
+
+    :raises ServerProblem: no answer.
+    """
+    try:
+        return primary.zone(place.name).to_text()
+    except ZoneProblem:
+        return ""
 
 
 def _by_command(way: Way, pair: Pair, places: Sequence[Place]) -> tuple[Pair, tuple[Change, ...]]:
@@ -202,6 +233,11 @@ def _by_command(way: Way, pair: Pair, places: Sequence[Place]) -> tuple[Pair, tu
             todo="Run it by hand with the JSON of the documentation on its standard input",
         )
     return pair, tuple(changes)
+
+
+def _unnote(way: Way, pair: Pair, records: frozenset[tuple[str, Data]]) -> Pair:
+    """What was not taken is not ours."""
+    return watch.write_down(way, pair, lambda known: replace(known, ours=known.ours - records)) if records else pair
 
 
 def _note(way: Way, pair: Pair, change: Change, made: bool) -> Pair:

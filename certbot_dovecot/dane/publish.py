@@ -40,6 +40,7 @@ class Change:
     :param delete: what is ours, and neither served nor next.
     :param ttl: for what is added, seconds; a set has one TTL (RFC 2181 section 5.2), so what is added sets it for all.
     :param refused: why the name server did not take the change; empty if it did, or was not asked.
+    :param optional: whether only names that the certificate does not have lead to a change that was refused.
     """
 
     owner: str
@@ -48,6 +49,7 @@ class Change:
     delete: frozenset[Data] = frozenset()
     ttl: int = tlsa.TTL
     refused: str = ""
+    optional: bool = False
 
     @property
     def after(self) -> frozenset[Data]:

@@ -1,7 +1,8 @@
-"""Record sets of all shapes on real name servers: aliases (D25) and wildcards (D21), judged by openssl."""
+"""Record sets of all shapes on real name servers: aliases (D25), wildcards (D21), two zones (D23), judged by openssl."""
 
 from __future__ import annotations
 
+import json
 import os
 
 import pytest
@@ -19,12 +20,15 @@ _HEAD = (
 TO_MX = f"{_HEAD}_465._tcp.mail IN CNAME _25._tcp.mail\n"
 BOTH = f"{_HEAD}_465._tcp.mail IN CNAME _dane\n_25._tcp.mail IN CNAME _dane\n"
 WILD = _HEAD
+#: A zone that takes no updates.
+STILL = "still.test"
 
 
 @pytest.fixture
 def servers(mailhost, request):
-    """Name servers with one zone, whose text is the parameter."""
-    with name_servers.run("knot", [Zone(ZONE, request.param, signed=True)]) as names:
+    """Name servers with a zone whose text is the parameter, and one that takes no updates."""
+    still = Zone(STILL, _HEAD.replace(ZONE, STILL), signed=True, updates=False)
+    with name_servers.run("knot", [Zone(ZONE, request.param, signed=True), still]) as names:
         mailhost.write(
             CREDENTIALS,
             f"dns_rfc2136_server = {PRIMARY}\ndns_rfc2136_name = lab\ndns_rfc2136_secret = {names.secret}\n"
@@ -111,3 +115,26 @@ def test_d21_a_wildcard_is_changed_itself(mailhost, servers):
     assert stands(servers, "_993._tcp.mail") == {first, second}
     assert stands(servers, "_25._tcp.mail") == {theirs}
     assert all(accepted(servers, "127.0.0.1", port) for port in (25, 465, 993))
+
+
+@pytest.mark.parametrize("servers", [WILD], indirect=True)
+def test_d23_a_zone_that_takes_no_updates_stops_nothing_in_another(mailhost, servers):
+    mailhost.certbot(*INSTALL, "-d", f"mail.{STILL}", *RFC2136)
+    first = key_of(NAME)
+    told = mailhost.certbot("renew", "-q").stderr
+    assert stands(servers, "_993._tcp.mail") == {first}
+    assert f"_993._tcp.mail.{STILL}." in told
+    assert "it does not know the TSIG key lab for this zone" in told
+    assert "The other zones are published." in told
+    # A set may begin there with what is served, no more.
+    assert f"_993._tcp.mail.{STILL}. 3600 IN TLSA 3 1 1 {first}" in told
+    made = mailhost.run("certbot-dovecot", "standby", NAME)
+    second = key_of(OTHER)
+    assert stands(servers, "_993._tcp.mail") == {first, second}
+    # The next key begins no set, and no run fails for this zone; it is not told again every time.
+    assert not [line for line in made.stderr.splitlines() if STILL in line and second in line]
+    servers.catch_up()
+    renew(mailhost, servers, "2026-12-01 12:00:00")
+    assert renew(mailhost, servers, "2026-12-01 20:00:00").stderr == ""
+    with open(f"/etc/letsencrypt/dovecot/{NAME}/dane.json") as file:
+        assert STILL not in str(json.load(file)["ours"])

@@ -40,6 +40,7 @@ RULES = {
     19: ("the owner names are those under which others reach the host, not the certificate's only", "unit/test_dane_hosts.py"),
     21: ("of a name behind a wildcard, the wildcard is changed, and never hidden", "unit/test_survey.py"),
     22: ("a record of another usage or selector stops no rotation that 3 1 1 proves", "unit/test_rollover.py"),
+    23: ("what one zone refuses stops nothing in another", "unit/test_publish.py"),
     25: ("names whose aliases or wildcard lead to one place share a set that all of them must match", "unit/test_shapes.py"),
     30: ("no set begins with a key that is not served", "unit/test_shapes.py"),
 }
