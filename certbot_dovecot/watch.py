@@ -165,7 +165,7 @@ def look(way: Way, pair: Pair, wanted: bool = False, note: bool = True) -> Look:
     said = replace(said, notes=(*said.notes, *names.hosts.notes))
     known = _note(way, pair, said, relevant, current, following, signature, note)
     pair = replace(pair, ledger=known)
-    step = judge(pair, relevant, way.clock(), wanted, names.guarded)
+    step = rollover.among_others(judge(pair, relevant, way.clock(), wanted, names.guarded), said)
     unknown = names.hosts.unknown
     if unknown and step.kind is not Kind.KEEP:
         step = Step(Kind.KEEP, f"no host is known that {unknown} stands for (Postfix's myhostname, or this host's own name)")
@@ -218,22 +218,24 @@ def recall(pair: Pair, survey: Survey, ports: Collection[int]) -> Step:
     names = pair.serving.lineage.names()
     others = {owner.name for owner in survey.owners if not owner_names.is_named(pair.options, names, owner.name)}
     keys = [key for key in (pair.serving.key(), pair.following()) if key]
-    return judge(pair, rollover.relevant(survey, guarded, keys, others, pair.retired()), survey.at, False, guarded)
+    relevant = rollover.relevant(survey, guarded, keys, others, pair.retired())
+    return rollover.among_others(judge(pair, relevant, survey.at, False, guarded), survey)
 
 
 def guard(way: Way, pair: Pair, key: Key) -> str:
     """Why a key that the servers do not serve any more must stay all the same; empty if it may go.
 
     Port 25, where it is not ours, may be served with a lineage's own files (``main.cf`` names them), whose key the switch did
-    not change and a renewal would (D13).
+    not change and a renewal would (D13).  So may any other port (D20).
 
     :raises Problem: as the module says.
     """
     names = owner_names.find(way, pair)
-    guarded = frozenset(owner for owner in names.guarded if owner.startswith("_25."))
+    guarded = names.guarded & frozenset(owner_names.well_known(names.hosts))
     if not guarded:
         return ""
-    kept = rollover.relevant(way.ask(pair.options, sorted(guarded)), guarded, [key]).owners
+    asked = endpoints(way, names, way.ask(pair.options, sorted(guarded)))
+    kept = rollover.relevant(asked, guarded, [key]).owners
     return next((said for owner in kept if (said := rollover.foreign(owner, key))), "")
 
 

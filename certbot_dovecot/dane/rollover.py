@@ -244,7 +244,9 @@ def decide(
     counting = [owner for owner in survey.owners if _published(owner)]
     if not counting:
         if evidence is None or not evidence.stood or (until is not None and now >= until):
-            return Step(Kind.FREE, "no TLSA record counts for these hosts")
+            if any(map(_unsigned, survey.owners)) and any(any(_sets(owner)) for owner in survey.owners):
+                return Step(Kind.FREE, "the TLSA records are in a zone that is not signed; the key may change at any time")
+            return Step(Kind.FREE, "no TLSA records are published; the key may change at any time")
         left = f" until {until:%Y-%m-%d %H:%M} UTC" if until else ""
         return Step(Kind.KEEP, f"TLSA records are gone that caches may hold{left}", until)
     other = next((owner for owner in counting if owner.name in guarded), None)
@@ -271,6 +273,13 @@ def decide(
     if now < until:
         return Step(Kind.WAIT, f"caches may still hold the records of before, until {until:%Y-%m-%d %H:%M} UTC", until)
     return Step(Kind.READY, proven, until)
+
+
+def among_others(step: Step, survey: Survey) -> Step:
+    """A step that says exactly what is not published, where a survey has records of others that do not count."""
+    if step.kind is Kind.FREE and any(_published(owner) for owner in survey.owners):
+        return replace(step, reason="no TLSA records of this key are published; the key may change at any time")
+    return step
 
 
 def standing(owner: Owner, key: Key) -> Standing:

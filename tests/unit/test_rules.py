@@ -38,6 +38,7 @@ RULES = {
     17: ("only a resolver that is trusted says what is secure", "unit/test_rollover.py"),
     18: ("a record goes only when every address of its hosts serves a key that the others match", "unit/test_dane_hosts.py"),
     19: ("the owner names are those under which others reach the host, not the certificate's only", "unit/test_dane_hosts.py"),
+    20: ("a record of this key at a port that is not ours is guarded like port 25", "unit/test_shapes.py"),
     21: ("of a name behind a wildcard, the wildcard is changed, and never hidden", "unit/test_survey.py"),
     22: ("a record of another usage or selector stops no rotation that 3 1 1 proves", "unit/test_rollover.py"),
     23: ("what one zone refuses stops nothing in another", "unit/test_publish.py"),

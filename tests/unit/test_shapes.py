@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 from certbot_dovecot.dane import gates, publish, rollover, tlsa
 from certbot_dovecot.dane.answers import AddressAnswer, Data, Key, Outcome, Owner, Seen, Survey, Validity
 from certbot_dovecot.dane.rollover import Kind
+from certbot_dovecot.rollover import owner_names
+from certbot_dovecot.rollover.owner_names import Hosts
 
 NOW = datetime.datetime(2027, 1, 2, tzinfo=datetime.timezone.utc)
 CURRENT, FOLLOWING, STRANGE, OLD = (Key(letter * 64, letter * 128) for letter in "ABCD")
@@ -180,6 +182,45 @@ def test_d30_the_zone_file_says_that_a_next_key_is_not_for_a_name_alone():
     made = tlsa.records(["mail.example.org"], {465: [CURRENT.sha256]}, FOLLOWING.sha256)
     assert "alone, it stops mail" in tlsa.zone("mail", made, ["mail.example.org"]).decode()
     assert "alone" not in tlsa.zone("mail", made[:1], ["mail.example.org"]).decode()
+
+
+# D20: the key, not the port
+
+
+def test_d20_the_well_known_ports_of_each_host_name_are_asked():
+    found = owner_names.well_known(Hosts(("mail.example.org",), ("mx.example.org",)))
+    for port in (25, 443, 465, 993, 5222, 5269):
+        assert {f"_{port}._tcp.mail.example.org.", f"_{port}._tcp.mx.example.org."} <= set(found)
+    # A host with hundreds of names is asked for at port 25 only, and says so.
+    many = tuple(f"mail{number}.example.org" for number in range(owner_names.MOST_NAMES + 1))
+    assert owner_names.well_known(Hosts(many)) == tuple(f"_25._tcp.{host}." for host in many)
+
+
+@pytest.mark.parametrize("port", [443, 993, 5222])
+def test_d20_a_record_of_this_key_at_a_port_of_others_keeps_the_key(port):
+    name = f"_{port}._tcp.www.example.org."
+    ready = owner(SUBMISSION, {one(CURRENT), one(FOLLOWING)})
+
+    def found(records):
+        said = rollover.relevant(Survey(NOW, (ready, owner(name, records))), frozenset({name}), [CURRENT, FOLLOWING])
+        before = replace(said, at=NOW - datetime.timedelta(days=10))
+        evidence = rollover.observe(rollover.observe(None, before, CURRENT, FOLLOWING), said, CURRENT, FOLLOWING)
+        return rollover.decide(said, evidence, CURRENT, FOLLOWING, NOW, guarded=frozenset({name}))
+
+    assert found({one(STRANGE)}).kind is Kind.SWITCH
+    for records in ({one(CURRENT)}, {one(FOLLOWING), one(STRANGE)}):
+        assert found(records).kind is Kind.KEEP
+        # That option brings the certificate to port 25, and nowhere else.
+        assert found(records).reason.endswith("(remove all TLSA records of that name)")
+
+
+def test_what_is_said_where_nothing_is_published():
+    none, others = Survey(NOW, (owner(SUBMISSION, ()),)), Survey(NOW, (owner(SUBMISSION, ()), owner(MX, {one(STRANGE)})))
+    free = step(none)
+    assert (free.kind, free.reason) == (Kind.FREE, "no TLSA records are published; the key may change at any time")
+    assert rollover.among_others(free, none) == free
+    said = rollover.among_others(step(others), others)
+    assert said.reason == "no TLSA records of this key are published; the key may change at any time"
 
 
 # D21: wildcards
