@@ -329,6 +329,7 @@ class _Gathering:
                 continue
             for name, owners in names.items():
                 mine = tuple(owner for owner in said.owners if owner.name in owners.every)
+                mine = watch.endpoints(self.way, owners, replace(said, owners=mine)).owners
                 surveys[name] = replace(said, owners=mine, addresses=addresses.ask(self.way, owners, mine))
         return [self._with_step(replace(one, survey=surveys.get(one.name, one.survey))) for one in held]
 

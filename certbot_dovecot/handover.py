@@ -21,6 +21,8 @@ from shlex import quote
 from typing import Optional
 
 from certbot_dovecot import files, jobs, publishing, reconcile, rotation, watch
+from certbot_dovecot.dane import rollover
+from certbot_dovecot.dane.answers import Data
 from certbot_dovecot.dane.publish import Change
 from certbot_dovecot.dane.rollover import Kind, Step
 from certbot_dovecot.ledger import Ledger, Turn
@@ -29,7 +31,7 @@ from certbot_dovecot.plan import Job
 from certbot_dovecot.problems import DeployProblem, Problem, ServerProblem, sentence
 from certbot_dovecot.publishing import Todo
 from certbot_dovecot.rollover import key_gate
-from certbot_dovecot.watch import Way
+from certbot_dovecot.watch import Look, Way
 
 #: How often an admin is told what stands in the way of a rotation that is due, and of one that is not due yet.
 DAY, MONTH = datetime.timedelta(days=1), datetime.timedelta(days=30)
@@ -109,7 +111,7 @@ def roll_now(way: Way, name: str, reason: str) -> Told:
                 f"{until:%Y-%m-%d %H:%M} UTC; a sender with such a set accepts the old key too."
             )
         todo = publishing.todo(pair, places, way.clock())
-        warnings += [*_by_hand(todo, seen.step), *map(held_record, todo.held)]
+        warnings += [*refusals(changes), *_by_hand(todo, seen.step), *map(held_record, todo.held)]
         if seen.step.kind is not Kind.FREE and (evidence is None or evidence.since is None):
             warnings.append(
                 f"The record of the new key was not proven to be everywhere: senders that hold an older set defer their mail "
@@ -198,11 +200,15 @@ def _advance(way: Way, pair: Pair, wanted: bool = False) -> Told:
             pair, changes = publishing.publish_them(way, pair, places)
             notes += [_switched(pair), *published(changes)]
             todo = publishing.todo(pair, publishing.after(places, changes), way.clock())
-            return Told(tuple(notes), (*_by_hand(todo, step), *_say_held(way, pair, todo)), step, True)
+            warnings = (*refusals(changes), *_by_hand(todo, step), *_say_held(way, pair, todo), *_say_beside(way, pair, seen))
+            return Told(tuple(notes), warnings, step, True)
         step = Step(Kind.KEEP, stop, step.until)
     todo = publishing.todo(pair, places, way.clock())
-    held = todo if step.kind is not Kind.FREE else Todo()
-    return Told(tuple(notes), (*_say(way, pair, step, todo, due), *_say_held(way, pair, held)), step)
+    more = [*_say_zones(way, pair, changes, step, todo, due), *_say_beside(way, pair, seen)]
+    theirs = _of_refused(changes, todo)
+    todo = replace(todo, add=tuple(line for line in todo.add if line not in theirs))
+    held = todo if step.kind is not Kind.FREE else Todo(barred=todo.barred if pair.options.publishes else ())
+    return Told(tuple(notes), (*_say(way, pair, step, todo, due), *_say_held(way, pair, held), *more), step)
 
 
 def allows(pair: Pair, step: Step) -> bool:
@@ -231,7 +237,7 @@ def _say(way: Way, pair: Pair, step: Step, todo: Todo, due: bool) -> list[str]:
     elif step.kind is Kind.STANDBY and due and pair.standby is None:
         sentences = [kept(name, step)]
     elif todo.add and step.kind not in (Kind.KEEP, Kind.LOOK, Kind.FREE):
-        sentences = [f"{name}: {sentence(step.reason)} Add to the DNS:", *_indented(todo.add)]
+        sentences = [f"{name}: {sentence(step.reason)} Add to the DNS{one_change(todo.add)}:", *_indented(todo.add)]
     elif todo.remove and step.kind is Kind.RETIRE:
         sentences = [f"{name}: records of a key that is not served any more may go:", *_indented(todo.remove)]
     elif step.kind is Kind.PUBLISH and due:
@@ -248,10 +254,62 @@ def _say(way: Way, pair: Pair, step: Step, todo: Todo, due: bool) -> list[str]:
 def _say_held(way: Way, pair: Pair, todo: Todo) -> list[str]:
     """Which records of former keys must stay, if the admin was not told lately."""
     topic = f"held {pair.serving.lineage.name}"
-    if not (todo.held or todo.refused) or pair.ledger.quiet(topic, way.clock(), MONTH):
+    if not (todo.held or todo.refused or todo.barred) or pair.ledger.quiet(topic, way.clock(), MONTH):
         return []
     watch.write_down(way, pair, lambda known: replace(known, said={**known.said, topic: way.clock()}))
-    return [f"{pair.name}: {told}" for told in (*map(held_record, todo.held), *map(refused_set, todo.refused))]
+    refusals = (*map(refused_set, todo.refused), *map(barred_set, todo.barred))
+    return [f"{pair.name}: {told}" for told in (*map(held_record, todo.held), *refusals)]
+
+
+def _say_zones(way: Way, pair: Pair, changes: Sequence[Change], step: Step, todo: Todo, due: bool) -> list[str]:
+    """Which zones take no updates, and their lines, if the admin was not told lately."""
+    said = refusals(changes)
+    topic = f"zones {step.kind.value}"
+    if not said or pair.ledger.quiet(topic, way.clock(), DAY if due else MONTH):
+        return []
+    watch.write_down(way, pair, lambda known: replace(known, said={**known.said, topic: way.clock()}))
+    told, lines = [f"{pair.name}: {one}" for one in said], _of_refused(changes, todo)
+    if lines:
+        told[-1] = "\n".join([f"{told[-1]} Add to the DNS{one_change(lines)}:", *_indented(lines)])
+    return told
+
+
+def _of_refused(changes: Sequence[Change], todo: Todo) -> list[str]:
+    """The lines to be added of zones that take no updates."""
+    owners = {change.owner for change in changes if change.refused and not change.optional}
+    return [line for line in todo.add if line.split(" ", 1)[0] in owners]
+
+
+def refusals(changes: Sequence[Change]) -> list[str]:
+    """What zones refuse, that take no updates (rule D23): one sentence a reason."""
+    found: dict[str, list[str]] = {}
+    for change in changes:
+        if change.refused and not change.optional:
+            # An owner name ends with a dot, which may be that of the sentence.
+            why = change.refused.replace(f"{change.owner} ", "these names ").replace(change.owner, "these names.")
+            found.setdefault(why, []).append(change.owner)
+    return [f"Not published at {', '.join(owners)}: {why} The other zones are published." for why, owners in found.items()]
+
+
+def _say_beside(way: Way, pair: Pair, seen: Look) -> list[str]:
+    """Which records of other kinds may not match what is served, if the admin was not told lately."""
+    found = rollover.beside(seen.survey, pair.serving.key())
+    if not found or pair.ledger.quiet("beside", way.clock(), MONTH):
+        return []
+    watch.write_down(way, pair, lambda known: replace(known, said={**known.said, "beside": way.clock()}))
+    return [f"{pair.name}: {beside_record(*one)}" for one in found]
+
+
+def beside_record(place: str, data: Data, idle: bool) -> str:
+    """What the admin must know of a record of another kind.
+
+    The parameters are what :func:`certbot_dovecot.dane.rollover.beside` has.
+    """
+    said = (
+        f"{place} has the record {str(data)[:22]}..., and it is not known whether it matches after the next renewal. That "
+        "stops nothing: the record 3 1 1 of the key that is served stands beside it."
+    )
+    return f"{said} Nobody needs it; it may be taken out of the DNS at any time." if idle else said
 
 
 def held_record(held: str) -> str:
@@ -273,6 +331,18 @@ def refused_set(refused: str) -> str:
     return (
         f"No TLSA record belongs {refused}. Senders that use DANE would not deliver to that address. Bring the certificate "
         "that this host serves to it; certbot renew asks every address again."
+    )
+
+
+def barred_set(barred: str) -> str:
+    """Why no record is added to a set that a port of others shares, and what to do.
+
+    :param barred: as :class:`~certbot_dovecot.publishing.Todo` has it.
+    """
+    return (
+        f"No TLSA record of this key is added {barred}. That port is not served by this installer, and its name shares these "
+        "records, by an alias or a wildcard. Part the names: remove the alias; under a wildcard, add the record of the key "
+        "that the port serves at the port's own name. certbot renew asks again."
     )
 
 
@@ -320,8 +390,9 @@ def said_new(name: str, step: Step) -> str:
     """What the admin must know who asks for a new key while records of the present one are published."""
     return (
         f"{name}: the key changes, as you say, while records of the present one may be in the DNS: {sentence(step.reason)} "
-        "Add the new key's record now (certbot-dovecot tlsa shows it); until it is everywhere, senders that check DANE do not "
-        f"deliver. certbot-dovecot rollover {quote(name)} --now changes to a key whose record is published already."
+        "Add the new key's record now beside that of the present one, wherever one stands (certbot-dovecot tlsa shows it); "
+        "until it is everywhere, senders that check DANE do not deliver. "
+        f"certbot-dovecot rollover {quote(name)} --now changes to a key whose record is published already."
     )
 
 
@@ -378,7 +449,7 @@ def published(changes: Sequence[Change]) -> list[str]:
     said = []
     for change in changes:
         if change.refused:
-            said.append(f"Not published at {change.owner}: {change.refused}")
+            said += [f"Not published at {change.owner}: {change.refused}"] if change.optional else []
             continue
         said += [f"Published at {change.owner}: + {data}" for data in sorted(change.add)]
         said += [f"Published at {change.owner}: - {data}" for data in sorted(change.delete)]
@@ -388,11 +459,17 @@ def published(changes: Sequence[Change]) -> list[str]:
 def _by_hand(todo: Todo, step: Step) -> list[str]:
     said = []
     if todo.add and step.kind is not Kind.FREE:
-        said.append("\n".join(["Add to the DNS:", *_indented(todo.add)]))
+        said.append("\n".join([f"Add to the DNS{one_change(todo.add)}:", *_indented(todo.add)]))
     if todo.remove:
         head = "Records of a key that is not served any more; remove them from the DNS:"
         said.append("\n".join([head, *_indented(todo.remove)]))
     return said
+
+
+def one_change(lines: Sequence[str]) -> str:
+    """What is to be said of lines to be added if a name has several: a record alone might match nothing (rule D30)."""
+    owners = [line.split(" ", 1)[0] for line in lines]
+    return ", the records of one name in one change" if len(set(owners)) < len(owners) else ""
 
 
 def _indented(lines: Sequence[str]) -> list[str]:

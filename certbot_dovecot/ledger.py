@@ -250,7 +250,8 @@ def _owner(raw: Mapping[str, Any]) -> Owner:
         Seen(_text(one["server"]), Outcome(one["outcome"]), _set(one["records"]), int(one["ttl"]), bool(one["signed"]))
         for one in raw["seen"]
     )
-    return Owner(_text(raw["name"]), tuple(seen), Validity(raw["validity"]), _set(raw["resolved"]), _text(raw["target"]))
+    validity, wildcard = Validity(raw["validity"]), _text(raw.get("wildcard", ""))
+    return Owner(_text(raw["name"]), tuple(seen), validity, _set(raw["resolved"]), _text(raw["target"]), wildcard)
 
 
 def _address(raw: Mapping[str, Any]) -> AddressAnswer:

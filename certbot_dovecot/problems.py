@@ -46,6 +46,10 @@ class ServerProblem(Problem):
     """A mail server's own tools refuse: configuration check, reload, not running, not installed."""
 
 
+class ZoneProblem(ServerProblem):
+    """A name server takes no updates of a zone, or does not have it; its other zones are not concerned."""
+
+
 class NotInstalled(ServerProblem):
     """A program of a mail server is not there."""
 

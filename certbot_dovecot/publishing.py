@@ -8,7 +8,11 @@ sent, and no longer after its deletion was taken (where a program takes it: once
 between leaves a record that may be deleted later, never one that is forgotten.  Where a port does not tell what it serves,
 nothing changes.
 
-Fails as a :class:`~certbot_dovecot.problems.Problem`; what was published before stays, and the next run does the rest.
+Zones are independent (rule D23): where one takes no updates, the others are published all the same, and its lines are for the
+hand.
+
+Fails as a :class:`~certbot_dovecot.problems.Problem`, where no zone takes updates; what was published before stays, and the
+next run does the rest.
 """
 
 from __future__ import annotations
@@ -17,16 +21,20 @@ import datetime
 import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from certbot_dovecot import watch
 from certbot_dovecot.commands import Command
 from certbot_dovecot.dane import gates, publish
-from certbot_dovecot.dane.answers import AddressAnswer, Data
+from certbot_dovecot.dane.answers import Data
 from certbot_dovecot.dane.publish import Change, Place
 from certbot_dovecot.ledger import Ledger
 from certbot_dovecot.pairs import Pair
-from certbot_dovecot.problems import Problem, ServerProblem
+from certbot_dovecot.problems import Problem, ServerProblem, ZoneProblem
 from certbot_dovecot.watch import Way
+
+if TYPE_CHECKING:
+    from certbot_dovecot.dane.update import Primary
 
 #: Seconds that the admin's program may take.
 SECONDS = 120.0
@@ -40,12 +48,14 @@ class Todo:
     :param remove: zone-file lines that may go.
     :param held: why records of former keys must stay, one clause a record set.
     :param refused: why a set does not begin, likewise.
+    :param barred: why nothing is added to a set that a port of others shares, likewise.
     """
 
     add: tuple[str, ...] = ()
     remove: tuple[str, ...] = ()
     held: tuple[str, ...] = ()
     refused: tuple[str, ...] = ()
+    barred: tuple[str, ...] = ()
 
 
 def publish_them(way: Way, pair: Pair, places: Sequence[Place]) -> tuple[Pair, tuple[Change, ...]]:
@@ -88,39 +98,47 @@ def after(places: Sequence[Place], changes: Sequence[Change]) -> tuple[Place, ..
 def todo(pair: Pair, places: Sequence[Place], now: datetime.datetime) -> Todo:
     """What is missing in the DNS, and what may go, that is not ours to delete."""
     retired = {key.sha256 for key in pair.retired()}
-    add, remove, held, refused = [], [], [], []
+    add, remove, held, refused, barred = [], [], [], [], []
     for place in places:
         if place.dark or place.blind:
             continue
         exact = bool(pair.options.publish_rfc2136)
         wanted = publish.change(place.name, place.keys, place.present, pair.ledger.at(place.name), exact=exact)
-        made = gates.guarded(wanted, place.addresses)
+        made = gates.allowed(wanted, place)
         by_hand = place.by_hand or not pair.options.publishes
         begins = bool(wanted.add) and not place.present
-        if begins and (others := gates.refused(wanted.after, place.addresses)):
+        if wanted.add and place.foreign:
+            barred.append(f"at {place.name}, because {' and '.join(gates.barred(place))}")
+        elif begins and (others := gates.refused(wanted.after, place.addresses)):
             refused.append(f"at {place.name}, because {' and '.join(others)}")
         if by_hand and not (begins and gates.refused(wanted.after, place.addresses, sure=True)):
-            add += _lines(place, made.add)
+            add += _lines(place, publish.by_hand(made, place, begin=place.by_hand))
         # What goes by update is gone; what a cache or a late name server may still give is nobody's task.
         gone = made.delete | pair.ledger.late(place.name, now)
         former = frozenset(data for data in place.present - gone if data.digest in retired) | (wanted.delete - gone)
         left = place.present | made.add
         may_go = gates.guarded(Change(place.name, left - gone, delete=former), place.addresses).delete
-        remove += _lines(place, (data for data in may_go if data.digest in retired))
+        remove += _lines(place, sorted(data for data in may_go if data.digest in retired))
         stay = former - may_go
         if stay:
             reasons = gates.held(left, left - gone - former, place.addresses)
             held.append(f"{' and '.join(map(str, sorted(stay)))} stays at {place.name}, because {' and '.join(reasons)}")
-    return Todo(tuple(add), tuple(remove), tuple(held), tuple(refused))
+    return Todo(tuple(add), tuple(remove), tuple(held), tuple(refused), tuple(barred))
 
 
 def lines_of(places: Sequence[Place], spki: str) -> tuple[str, ...]:
     """The zone-file lines of one key that stand in the DNS."""
-    return tuple(line for one in places for line in _lines(one, (data for data in one.present if data.digest == spki)))
+    return tuple(line for one in places for line in _lines(one, sorted(data for data in one.present if data.digest == spki)))
+
+
+def missing(places: Sequence[Place]) -> tuple[str, ...]:
+    """The zone-file lines that sets which exist lack, for a key that comes next."""
+    changes = [publish.change(one.name, one.keys, one.present, frozenset()) for one in places]
+    return tuple(line for one, made in zip(places, changes) for line in _lines(one, publish.by_hand(made, one)))
 
 
 def _lines(place: Place, records: Iterable[Data]) -> list[str]:
-    return [f"{place.name} {place.ttl} IN TLSA {data}" for data in sorted(records)]
+    return [f"{place.name} {place.ttl} IN TLSA {data}" for data in records]
 
 
 def _by_update(way: Way, pair: Pair, places: Sequence[Place]) -> tuple[Pair, tuple[Change, ...]]:
@@ -128,26 +146,49 @@ def _by_update(way: Way, pair: Pair, places: Sequence[Place]) -> tuple[Pair, tup
     from certbot_dovecot.dane.update import Primary
 
     primary, made = Primary(publish.credentials(pair.options.publish_rfc2136)), []
+    taken: list[Place] = []
+    refused: list[tuple[Place, ZoneProblem]] = []
     for place in places:
+        known = pair.ledger.ours
 
         def before(change: Change) -> None:
             nonlocal pair
             pair = _note(way, pair, change, False)
 
-        def gate(change: Change, addresses: Sequence[AddressAnswer] = place.addresses) -> Change:
-            return gates.guarded(change, addresses)
+        def gate(change: Change, place: Place = place) -> Change:
+            return gates.allowed(change, place)
 
         try:
             change = primary.publish(place.name, place.keys, pair.ledger.at(place.name), before, place.ttl, gate)
         except ServerProblem as problem:
-            if not place.optional:
+            if isinstance(problem, ZoneProblem):
+                # It was called ours before it was sent, and is not there.
+                pair = _unnote(way, pair, pair.ledger.ours - known)
+                refused += [] if place.optional else [(place, problem)]
+            elif not place.optional:
                 raise
-            made.append(Change(place.name, place.present, refused=str(problem)))
+            made.append(Change(place.name, place.present, refused=str(problem), optional=place.optional))
             continue
+        taken.append(place)
         if not change.idle:
             pair = _note(way, pair, change, True)
             made.append(change)
+    if refused:
+        zones = {_zone(primary, place) for place, _ in refused}
+        if all(_zone(primary, place) in zones for place in taken):
+            raise refused[0][1]
     return pair, tuple(made)
+
+
+def _zone(primary: Primary, place: Place) -> str:
+    """The zone of a place; empty if the server has none.
+
+    :raises ServerProblem: no answer.
+    """
+    try:
+        return primary.zone(place.name).to_text()
+    except ZoneProblem:
+        return ""
 
 
 def _by_command(way: Way, pair: Pair, places: Sequence[Place]) -> tuple[Pair, tuple[Change, ...]]:
@@ -161,7 +202,7 @@ def _by_command(way: Way, pair: Pair, places: Sequence[Place]) -> tuple[Pair, tu
     ]
     made = zip(places, changes)
     gone = {one for place, change in made for one in publish.vanished(place, change, pair.ledger.at(place.name))}
-    changes = [gates.guarded(change, place.addresses) for place, change in zip(places, changes)]
+    changes = [publish.without_beginning(gates.allowed(change, place), place) for place, change in zip(places, changes)]
     if gone:
         pair = watch.write_down(way, pair, lambda known: replace(known, ours=known.ours - gone))
     changes = [change for change in changes if not change.idle]
@@ -192,6 +233,11 @@ def _by_command(way: Way, pair: Pair, places: Sequence[Place]) -> tuple[Pair, tu
             todo="Run it by hand with the JSON of the documentation on its standard input",
         )
     return pair, tuple(changes)
+
+
+def _unnote(way: Way, pair: Pair, records: frozenset[tuple[str, Data]]) -> Pair:
+    """What was not taken is not ours."""
+    return watch.write_down(way, pair, lambda known: replace(known, ours=known.ours - records)) if records else pair
 
 
 def _note(way: Way, pair: Pair, change: Change, made: bool) -> Pair:

@@ -13,7 +13,7 @@ from typing import Callable, Optional
 
 from certbot_dovecot import glance, health
 from certbot_dovecot.certificates.names import shown
-from certbot_dovecot.dane.rollover import Standing
+from certbot_dovecot.dane.rollover import Kind, Standing
 from certbot_dovecot.monitoring import unlooked
 from certbot_dovecot.monitoring.model import Asked, Deployed, Finding, Grade, Leaf, Status
 from certbot_dovecot.problems import sentence
@@ -180,7 +180,9 @@ def _dane(one: Deployed) -> list[str]:
     if one.step is None or one.asked is None:
         return []
     ttl = max([seen.ttl for owner in one.owners for seen in owner.seen], default=0)
-    lines = [f"DANE {one.name}: {one.step.kind.value}: {sentence(one.step.reason)}"]
+    reason = sentence(one.step.reason)
+    said = reason[0].upper() + reason[1:] if one.step.kind is Kind.FREE else f"{one.step.kind.value}: {reason}"
+    lines = [f"DANE {one.name}: {said}"]
     times = f"  The DNS was asked {one.asked:%Y-%m-%d %H:%M} UTC"
     again = next_look(one)
     times += f", and is again by the first certbot renew after {again:%Y-%m-%d %H:%M} UTC" if again else ""

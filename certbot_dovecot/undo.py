@@ -281,7 +281,7 @@ def _part(way: Way, pair: Pair) -> tuple[str, ...]:
         try:
             seen = watch.look(way, pair)
             _, changes = publishing.publish_them(way, seen.pair, watch.places(way, seen))
-            notes += handover.published(changes)
+            notes += [*handover.published(changes), *handover.refusals(changes)]
         except Problem as problem:
             notes.append(f"The records that were published for it are still in the DNS: {problem}")
     if pair.ledger.standby:

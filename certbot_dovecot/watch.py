@@ -156,8 +156,7 @@ def look(way: Way, pair: Pair, wanted: bool = False, note: bool = True) -> Look:
     signature = files.sign(_watched(way.home, pair))
     names = owner_names.find(way, pair)
     said = way.ask(pair.options, names.every)
-    targets = {owner.place for owner in said.owners if owner.name in names.ports}
-    said = replace(said, owners=tuple(owner for owner in said.owners if owner.name in names.ports or owner.name not in targets))
+    said = endpoints(way, names, said)
     current, following = pair.serving.key(), pair.following()
     keys = [key for key in (current, following) if key]
     relevant = rollover.relevant(said, names.guarded, keys, names.others.keys(), pair.retired())
@@ -166,12 +165,26 @@ def look(way: Way, pair: Pair, wanted: bool = False, note: bool = True) -> Look:
     said = replace(said, notes=(*said.notes, *names.hosts.notes))
     known = _note(way, pair, said, relevant, current, following, signature, note)
     pair = replace(pair, ledger=known)
-    step = judge(pair, relevant, way.clock(), wanted, names.guarded)
+    step = rollover.among_others(judge(pair, relevant, way.clock(), wanted, names.guarded), said)
     unknown = names.hosts.unknown
     if unknown and step.kind is not Kind.KEEP:
         step = Step(Kind.KEEP, f"no host is known that {unknown} stands for (Postfix's myhostname, or this host's own name)")
     ports = owner_names.in_charge(names, relevant.owners, (owner for owner, _ in known.ours))
     return Look(pair, said, step, ports, names)
+
+
+def endpoints(way: Way, names: OwnerNames, said: Survey) -> Survey:
+    """A survey without the owner names at which nobody is.
+
+    Where aliases of ours lead to is a place; a port's own name is an endpoint as well, and stays one (D25).  Behind a wildcard
+    every port has records, also one at which nothing listens (D21): of the ports that are not ours, those count that serve what
+    the records match, and port 25 if it is there.
+    """
+    targets = {owner.place for owner in said.owners if owner.name in names.ports}
+    behind = [one for one in said.owners if one.wildcard and one.port and one.name in names.guarded]
+    empty = rollover.unused(behind, addresses.ask(way, names, behind, every=True)) if behind else frozenset()
+    kept = (one for one in said.owners if one.name in names.ports or one.port or one.name not in targets)
+    return replace(said, owners=tuple(one for one in kept if one.name not in empty))
 
 
 def judge(pair: Pair, relevant: Survey, now: datetime.datetime, wanted: bool, guarded: AbstractSet[str]) -> Step:
@@ -207,23 +220,25 @@ def recall(pair: Pair, survey: Survey, ports: Collection[int], own: Collection[s
     every = [owner.name for owner in survey.owners]
     others = {name for name in every if name not in own or not owner_names.is_named(pair.options, names, name)}
     keys = [key for key in (pair.serving.key(), pair.following()) if key]
-    return judge(pair, rollover.relevant(survey, guarded, keys, others, pair.retired()), survey.at, False, guarded)
+    relevant = rollover.relevant(survey, guarded, keys, others, pair.retired())
+    return rollover.among_others(judge(pair, relevant, survey.at, False, guarded), survey)
 
 
 def guard(way: Way, pair: Pair, key: Key) -> str:
     """Why a key that the servers do not serve any more must stay all the same; empty if it may go.
 
     Port 25, where it is not ours, may be served with a lineage's own files (``main.cf`` names them), whose key the switch did
-    not change and a renewal would (D13).
+    not change and a renewal would (D13).  So may any other port (D20).
 
     :raises Problem: as the module says.
     """
     names = owner_names.find(way, pair)
-    guarded = frozenset(owner for owner in names.guarded if owner.startswith("_25."))
+    guarded = names.guarded & frozenset(owner_names.well_known(names.hosts))
     if not guarded:
         return ""
-    kept = rollover.relevant(way.ask(pair.options, sorted(guarded)), guarded, [key]).owners
-    return next((said for owner in kept if (said := rollover.foreign(owner))), "")
+    asked = endpoints(way, names, way.ask(pair.options, sorted(guarded)))
+    kept = rollover.relevant(asked, guarded, [key]).owners
+    return next((said for owner in kept if (said := rollover.foreign(owner, key))), "")
 
 
 def places(way: Way, seen: Look) -> tuple[Place, ...]:
@@ -256,13 +271,19 @@ def places(way: Way, seen: Look) -> tuple[Place, ...]:
             store.file_tlsa(place, name, made, names, tlsa.patterns(names, by_port, following.sha256 if following else ""))
     mine = [owner for owner in seen.survey.owners if served.get(owner.name) or seen.ports.get(owner.name) in unasked]
     rest = [owner for owner in seen.survey.owners if owner not in mine and owner.name in {*served, *seen.names.guarded}]
-    asked = (*addresses.ask(way, seen.names, mine, every=True), *addresses.ask(way, seen.names, rest))
+    beside = {owner.place for owner in mine}
+    mine_too = [owner for owner in rest if owner.place in beside]
+    asked = (
+        *addresses.ask(way, seen.names, [*mine, *mine_too], every=True),
+        *addresses.ask(way, seen.names, [owner for owner in rest if owner not in mine_too]),
+    )
     for owner in mine:
         if seen.ports[owner.name] in unasked:
             # Such a port is behind a proxy: what clients get is what the addresses of the host serve.
             there = {one.key.sha256 for one in asked if one.owner == owner.name and one.key}
             served[owner.name] = [known[spki] for spki in sorted(there & known.keys())] or None
-    found = publish.places(replace(seen.survey, addresses=asked), served, following, pair.retired(), pair.ledger.at)
+    known_all = replace(seen.survey, addresses=asked)
+    found = publish.places(known_all, served, following, pair.retired(), pair.ledger.at, seen.names.guarded)
     return tuple(replace(one, optional=not any(owner in seen.names.ports for owner in one.owners)) for one in found)
 
 

@@ -53,9 +53,9 @@ def tlsa_usage(facts: Facts) -> Iterator[Finding]:
 
 _INSTEAD = "Publish 3 1 1 instead (certbot-dovecot tlsa {name} prints it), wait for the TTL, then take this one out"
 _USAGES = {
-    "ca": (Severity.WARNING, "names the CA's certificate, and it changes its intermediates without notice: mail stops then"),
-    "leaf": (Severity.WARNING, "names the certificate itself, which every renewal changes: mail stops then"),
-    "pkix": (Severity.NOTE, "is one that mail servers do not use (RFC 7672 section 3.1.3), and keeps the key from changing"),
+    "ca": (Severity.WARNING, "names the CA's certificate, which changes without notice: it matches nothing then"),
+    "leaf": (Severity.WARNING, "names the certificate itself, which every renewal changes: it matches nothing then"),
+    "pkix": (Severity.NOTE, "is one that mail servers do not use (RFC 7672 section 3.1.3)"),
 }
 
 

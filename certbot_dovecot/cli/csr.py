@@ -89,8 +89,9 @@ def _text(made: Made, names: tuple[str, ...], install: str) -> str:
     if made.deployed:
         lines += [
             "",
-            "The servers have another key now. If you publish TLSA records (DANE) for these hosts, add those of the new key",
-            "beside the present ones before you install its certificate, and wait until they are everywhere (twice the TTL):",
+            "The servers have another key now. If you publish TLSA records (DANE) for these hosts, add that of the new key",
+            "wherever one of the present key stands, before you install its certificate, and wait until it is everywhere",
+            "(twice the TTL). A name without TLSA records gets none: alone, the new key's record would stop mail.",
             f"  now:   3 1 1 {made.deployed}",
             f"  next:  3 1 1 {made.held.spki}",
             "To go on with the present key instead: --reuse-key.",

@@ -61,7 +61,8 @@ def run(args: argparse.Namespace) -> int:
         if held.add:
             print("\n".join(["These records are to be in the DNS, beside the present ones:", *held.add]), flush=True)
         print(
-            f"certbot-dovecot: {held} Or ask the CA for a certificate of the present key (certbot-dovecot csr --reuse-key).",
+            f"certbot-dovecot: {held} Add the records of one name in one change, and none at another name. Or ask the CA for a "
+            "certificate of the present key (certbot-dovecot csr --reuse-key).",
             file=sys.stderr,
         )
         return 3

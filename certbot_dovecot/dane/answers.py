@@ -76,7 +76,9 @@ class Owner:
     :param seen: by every address of every name server of the zone; empty if these could not be found.
     :param validity: what the validating resolver says.
     :param resolved: the set that the resolver gave.
-    :param target: where its alias leads (rule D15), absolute; the name itself without one, empty if that is not known.
+    :param target: where its records stand, absolute: where its alias leads (rule D15), the wildcard that it is behind (D21),
+        else the name itself; empty if that is not known.
+    :param wildcard: the wildcard that its records, or its alias, were made from; empty for none.
     """
 
     name: str
@@ -84,6 +86,7 @@ class Owner:
     validity: Validity = Validity.UNKNOWN
     resolved: frozenset[Data] = frozenset()
     target: str = ""
+    wildcard: str = ""
 
     @property
     def place(self) -> str:

@@ -20,6 +20,9 @@ then.
 Where there is no set yet, the first record makes clients check every address.  So a set does not begin while an address is
 known to serve a key that it would not match.
 
+Owner names whose aliases, or whose wildcard, lead to one place share its record set (rule D25).  Where a port that is not ours
+is among them, and does not serve one of our keys, nothing is added there.
+
 Nothing here does I/O or fails.
 """
 
@@ -34,7 +37,7 @@ from typing import Optional
 
 from certbot_dovecot.dane import rollover
 from certbot_dovecot.dane.answers import AddressAnswer, Data, Key, Owner, Survey, host_of, port_of
-from certbot_dovecot.dane.publish import Change
+from certbot_dovecot.dane.publish import Change, Place
 from certbot_dovecot.dane.rollover import Evidence, Standing
 
 
@@ -232,6 +235,23 @@ def refused(first: AbstractSet[Data], addresses: Iterable[AddressAnswer], sure: 
     return tuple(dict.fromkeys(found))
 
 
+def allowed(change: Change, place: Place) -> Change:
+    """What of a change may be done at a place: :func:`guarded` by its addresses, and nothing added beside a port of others."""
+    return guarded(replace(change, add=frozenset()) if place.foreign else change, place.addresses)
+
+
+def barred(place: Place) -> tuple[str, ...]:
+    """Why nothing is added at a place that a port of others shares; empty if something may be.
+
+    :returns: one clause an address, without a stop.
+    """
+    found = []
+    for one in place.foreign:
+        said = f"serves another key, 3 1 1 {one.key.sha256}" if one.key else f"could not be asked: {one.error}"
+        found.append(f"{_where(one)} {said}")
+    return tuple(dict.fromkeys(found))
+
+
 def guarded(change: Change, addresses: Iterable[AddressAnswer]) -> Change:
     """``change`` without the deletions that an address holds, and without the records of a set that must not begin."""
     known = tuple(addresses)
@@ -258,6 +278,7 @@ def _where(one: AddressAnswer) -> str:
 
 def may_go(survey: Survey, key: Key) -> bool:
     """Whether no address holds the records of ``key``, at any owner name of a survey."""
+    # Owner names that share a place share its answers (D25).
     places: dict[str, tuple[frozenset[Data], list[AddressAnswer]]] = {}
     for owner in survey.owners:
         present, answers = places.get(owner.place, (frozenset(), []))

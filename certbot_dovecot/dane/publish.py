@@ -40,6 +40,7 @@ class Change:
     :param delete: what is ours, and neither served nor next.
     :param ttl: for what is added, seconds; a set has one TTL (RFC 2181 section 5.2), so what is added sets it for all.
     :param refused: why the name server did not take the change; empty if it did, or was not asked.
+    :param optional: whether only names that the certificate does not have lead to a change that was refused.
     """
 
     owner: str
@@ -48,6 +49,7 @@ class Change:
     delete: frozenset[Data] = frozenset()
     ttl: int = tlsa.TTL
     refused: str = ""
+    optional: bool = False
 
     @property
     def after(self) -> frozenset[Data]:
@@ -121,6 +123,10 @@ class Place:
     :param optional: whether only names that the certificate does not have lead here (rule D19); another party may run their
         zone.
     :param by_hand: whether what we publish with does not publish here.
+    :param foreign: answers of ports that are not ours and share the record set (rule D25), where it is not one of our keys that
+        is served, or not known; then nothing is added here (rule D13).
+    :param served: of ``keys``, those of ours that are served at one of the ports.
+    :param partial: whether some name server gives no set, and others do: it may begin there, or be gone already.
     """
 
     name: str
@@ -133,6 +139,9 @@ class Place:
     addresses: tuple[AddressAnswer, ...] = ()
     optional: bool = False
     by_hand: bool = False
+    foreign: tuple[AddressAnswer, ...] = ()
+    served: tuple[Key, ...] = ()
+    partial: bool = False
 
 
 def places(
@@ -141,6 +150,7 @@ def places(
     following: Optional[Key],
     retired: Sequence[Key] = (),
     ours: Callable[[str], AbstractSet[Data]] = lambda place: frozenset(),
+    guarded: AbstractSet[str] = frozenset(),
 ) -> tuple[Place, ...]:
     """Where records belong, and whose.
 
@@ -155,6 +165,7 @@ def places(
     :param following: the key that comes next; None for none.
     :param retired: keys that were served once.
     :param ours: gives what we put into a place.
+    :param guarded: owner names of ports that are not ours.
     """
     found: dict[str, Place] = {}
     for owner in survey.owners:
@@ -170,6 +181,7 @@ def places(
             was.dark or here is None,
             min([was.ttl, *(seen.ttl for seen in owner.seen if seen.outcome is Outcome.ANSWER)]),
             was.blind or given is None,
+            partial=was.partial or (bool(given) and any(seen.outcome is Outcome.ABSENT for seen in owner.seen)),
         )
     nexts = (following,) if following else ()
     shared: dict[str, list[AddressAnswer]] = {}
@@ -186,7 +198,9 @@ def places(
         if not all(answer.key for answer in answers):
             standing += [key for key in retired if key.sha256 in stands]
         keys = {key.sha256: key for key in [*standing, *one.keys, *nexts]} if one.keys else {}
-        return replace(one, keys=tuple(keys.values()), addresses=answers)
+        lineage = {key.sha256 for key in (*one.keys, *nexts, *retired)}
+        strange = tuple(a for a in answers if a.owner in guarded and (a.key is None or a.key.sha256 not in lineage))
+        return replace(one, keys=tuple(keys.values()), addresses=answers, foreign=strange, served=one.keys)
 
     return tuple(map(complete, found.values()))
 
@@ -206,6 +220,28 @@ def change(
         # Together or not at all: a name server that lags may show one that is gone.
         add |= {data for data in want if data.matching == 2}
     return Change(owner, frozenset(present), add, frozenset((ours & present) - want), ttl)
+
+
+def without_beginning(made: Change, place: Place) -> Change:
+    """A change as name servers let it be computed, where the set may be gone already: not with a next key alone (rule D30)."""
+    if place.partial and not {Data(3, 1, 1, key.sha256) for key in place.served} <= made.add:
+        return replace(made, add=frozenset())
+    return made
+
+
+def by_hand(made: Change, place: Place, begin: bool = False) -> tuple[Data, ...]:
+    """The records that an admin is told to add at a place (rule D30), those of served keys first.
+
+    A next key's record goes where a set exists.  Where the set may be gone, those of served keys are told with it.  Where there
+    is none, no sender looks, and none is begun.
+
+    :param begin: whether a set may be begun all the same, with the records of served keys.
+    """
+    served = frozenset(Data(3, 1, 1, key.sha256) for key in place.served)
+    if not place.present:
+        return tuple(sorted(made.add & served)) if begin else ()
+    more = served if place.partial and made.add else frozenset()
+    return tuple(sorted(made.add | more, key=lambda data: (data not in served, data)))
 
 
 def vanished(place: Place, made: Change, ours: AbstractSet[Data]) -> frozenset[tuple[str, Data]]:

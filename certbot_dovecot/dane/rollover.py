@@ -10,14 +10,17 @@ the next key's record is published beside the current one, and the switch comes 
 * The earliest switch is T0 + max(2 x the largest TTL that was ever seen, the negative TTL among them while there was no set,
   a floor of 48 hours) (D6).
 * Right before the switch the DNS is asked again (D7).  On any doubt the key stays, and the renewal succeeds with it (R4).
-* Of every (usage, selector, matching type) in a set, one record matches what is served now and one what is served next (D2).
+* Of every matching type of ``3 1`` in a set, one record matches what is served now and one what is served next (D2).
 
 A port that is not ours to configure (25, unless the admin says otherwise) is *guarded*: its owner name counts only if a record
-of one of our keys stands there, and then the key must stay, for what serves it would not be switched with the others (D13).
+of one of our keys stands there, or if it shares its record set with a port of ours (D25).  Then the key must stay, for what
+serves that port would not be switched with the others (D13).
 
-What is not understood is doubt: a usage but 3, the selector 0 (its digests end with the certificate), a matching type but
-SHA2-256 and SHA2-512, digests of another length, sets of more than twelve records (D4).  A stale ``3 1 1`` that matches nothing
-is harmless, and holds up nothing.
+What is not understood is doubt: a matching type of ``3 1`` but SHA2-256 and SHA2-512, digests of another length, sets of more
+than twelve records (D4).  A stale ``3 1 1`` that matches nothing is harmless, and holds up nothing.  Nor does a record of
+another usage or selector, ``2 1 1`` or ``3 0 1``, hold anything up: one record that matches is enough, and digests are compared
+within one usage and selector (D22; RFC 6698 section 4.1, RFC 7671 section 9).  That it may not match is worth a warning
+(:func:`beside`).
 
 Nothing here does I/O or fails.
 """
@@ -31,7 +34,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Optional
 
-from certbot_dovecot.dane.answers import Data, Key, Outcome, Owner, Survey, Validity
+from certbot_dovecot.dane.answers import AddressAnswer, Data, Key, Outcome, Owner, Survey, Validity
 
 #: Rule D6.
 FLOOR = datetime.timedelta(hours=48)
@@ -40,7 +43,12 @@ FRESH = datetime.timedelta(minutes=5)
 #: Rule D4: some senders fail with more.
 MOST_RECORDS = 12
 
+#: What an address says at which nothing listens.
+CLOSED = "connection refused"
+
 _LENGTHS = {1: 64, 2: 128}
+_MX = 25
+_NEVER = datetime.datetime.min.replace(tzinfo=datetime.timezone.utc)
 _USABLE = (Outcome.ANSWER, Outcome.ABSENT)
 
 
@@ -149,6 +157,8 @@ def relevant(
 ) -> Survey:
     """A survey without the owner names that count only where a record of ours stands, and for certain have none.
 
+    An owner name whose records are those of a port of ours counts, whatever they are (rule D25).
+
     :param guarded: owner names of ports that are not ours.
     :param keys: the key that is served, and the next one.
     :param others: owner names of our ports, at hosts that the certificate does not name (rule D19).
@@ -156,14 +166,32 @@ def relevant(
     """
     ours = _digests(keys)
     once = ours | _digests(retired)
+    conditional = guarded | others
+    shared = {owner.place for owner in survey.owners if owner.name not in conditional}
 
     def counts(owner: Owner) -> bool:
         certain = bool(owner.seen) and all(seen.outcome in _USABLE for seen in owner.seen)
         wanted = ours if owner.name in guarded else once
-        return not certain or any(data.digest in wanted for data in owner.published)
+        joined = owner.place in shared and bool(owner.published)
+        return joined or not certain or any(data.digest in wanted for data in owner.published)
 
-    conditional = guarded | others
     return replace(survey, owners=tuple(one for one in survey.owners if one.name not in conditional or counts(one)))
+
+
+def unused(owners: Iterable[Owner], addresses: Iterable[AddressAnswer]) -> frozenset[str]:
+    """Of the ports that are not ours and have records by a wildcard, those at which nothing depends on the records.
+
+    :param addresses: what the addresses of their hosts serve.
+    """
+    answers = list(addresses)
+
+    def used(owner: Owner) -> bool:
+        mine = [one for one in answers if one.owner == owner.name]
+        if owner.port == _MX:
+            return any(one.key or one.error != CLOSED for one in mine)
+        return any(data.digest == one.key.digest(data.matching) for one in mine if one.key for data in owner.published)
+
+    return frozenset(owner.name for owner in owners if not used(owner))
 
 
 def _digests(keys: Iterable[Key]) -> set[str]:
@@ -216,12 +244,14 @@ def decide(
     counting = [owner for owner in survey.owners if _published(owner)]
     if not counting:
         if evidence is None or not evidence.stood or (until is not None and now >= until):
-            return Step(Kind.FREE, "no TLSA record counts for these hosts")
+            if any(map(_unsigned, survey.owners)) and any(any(_sets(owner)) for owner in survey.owners):
+                return Step(Kind.FREE, "the TLSA records are in a zone that is not signed; the key may change at any time")
+            return Step(Kind.FREE, "no TLSA records are published; the key may change at any time")
         left = f" until {until:%Y-%m-%d %H:%M} UTC" if until else ""
         return Step(Kind.KEEP, f"TLSA records are gone that caches may hold{left}", until)
     other = next((owner for owner in counting if owner.name in guarded), None)
     if other:
-        return Step(Kind.KEEP, _foreign(other), lasting=True)
+        return Step(Kind.KEEP, _foreign(other, survey, guarded, [key for key in (current, following) if key]), lasting=True)
     wrong = next((said for owner in counting if (said := _unknown(owner))), "")
     if wrong:
         return Step(Kind.KEEP, wrong, lasting=True)
@@ -245,6 +275,13 @@ def decide(
     return Step(Kind.READY, proven, until)
 
 
+def among_others(step: Step, survey: Survey) -> Step:
+    """A step that says exactly what is not published, where a survey has records of others that do not count."""
+    if step.kind is Kind.FREE and any(_published(owner) for owner in survey.owners):
+        return replace(step, reason="no TLSA records of this key are published; the key may change at any time")
+    return step
+
+
 def standing(owner: Owner, key: Key) -> Standing:
     """What the records of ``owner`` mean for a sender that meets ``key`` there."""
     if _doubt(owner):
@@ -262,9 +299,9 @@ def standing(owner: Owner, key: Key) -> Standing:
     return Standing.MISMATCH if known else Standing.DOUBT
 
 
-def foreign(owner: Owner) -> str:
-    """Why a key must stay for a guarded owner name that is :func:`relevant`; empty if its zone is plainly unsigned."""
-    return _doubt(owner) or (_foreign(owner) if _published(owner) else "")
+def foreign(owner: Owner, key: Key) -> str:
+    """Why ``key`` must stay for a guarded owner name that is :func:`relevant`; empty if its zone is plainly unsigned."""
+    return _doubt(owner) or (_foreign(owner, Survey(_NEVER, ()), frozenset(), [key]) if _published(owner) else "")
 
 
 def counts(owner: Owner) -> bool:
@@ -283,16 +320,60 @@ def doubt(owner: Owner) -> str:
     return "" if absent else said
 
 
+def beside(survey: Survey, key: Key) -> tuple[tuple[str, Data, bool], ...]:
+    """Which records of other kinds stand beside those of ``key``, and may not match what is served (rule D22).
+
+    :returns: place, record, and whether no address that shares the place needs it; sorted.
+    """
+    places: dict[str, list[Owner]] = {}
+    for owner in survey.owners:
+        if _published(owner):
+            places.setdefault(owner.place, []).append(owner)
+    found = []
+    for place, owners in places.items():
+        keys = [one.key for one in survey.addresses if one.owner in {owner.name for owner in owners}]
+        idle = all(one is not None and standing(owners[0], one) is Standing.MATCH for one in keys)
+        if standing(owners[0], key) is Standing.MATCH:
+            others = {data for owner in owners for data in owner.published if (data.usage, data.selector) != (3, 1)}
+            found += [(place, data, idle) for data in sorted(others)]
+    return tuple(sorted(found))
+
+
 def timely(survey: Survey, now: datetime.datetime) -> bool:
     """Whether a survey is fresh enough to act on; one from the future is not, for a clock has jumped."""
     return survey.at <= now <= survey.at + FRESH
 
 
-def _foreign(owner: Owner) -> str:
-    return (
-        f"{owner.name} has a record of this key, and that port is not served by this installer "
-        "(--dovecot-postfix-services all, or remove that record)"
-    )
+def _foreign(owner: Owner, survey: Survey, guarded: AbstractSet[str], keys: Sequence[Key]) -> str:
+    """Why a guarded owner name keeps the key, and what ends that."""
+    sharing = sorted(one.name for one in survey.owners if one.place == owner.place and one.name not in guarded)
+    todo = _parting(owner, sharing, survey, keys)
+    if owner.port == _MX and (not keys or standing(owner, keys[0]) is Standing.MATCH):
+        # What would be served there then must have its record.
+        todo = f"--dovecot-postfix-services all, or {todo}"
+    if sharing:
+        return f"{owner.name} shares its records with {sharing[0]}, and that port is not served by this installer ({todo})"
+    return f"{owner.name} has a record of this key, and that port is not served by this installer ({todo})"
+
+
+def _parting(owner: Owner, sharing: Sequence[str], survey: Survey, keys: Sequence[Key]) -> str:
+    """What takes a guarded port out of the way, without a record set that is left without a match.
+
+    A whole set may go, or an alias: clients do not check that name then.  One record of a set may go only if what the port
+    serves is known, and is matched by the others.
+    """
+    if owner.wildcard:
+        return f"add the record of the key that this port serves at {owner.name} itself"
+    if owner.place != owner.name:
+        return f"remove the alias of {owner.name} to {owner.place}"
+    if sharing:
+        return f"remove the alias of {' and that of '.join(sharing)} to it"
+    ours = frozenset(data for data in owner.published if data.digest in _digests(keys))
+    answers = [one for one in survey.addresses if one.owner == owner.name]
+    others = [Data(3, 1, 1, one.key.sha256) for one in answers if one.key]
+    if others and len(others) == len(answers) and all(set(others) <= records - ours for records in _sets(owner)):
+        return f"remove {' and '.join(map(str, sorted(ours)))} there"
+    return "remove all TLSA records of that name"
 
 
 def _is(data: Data, key: Key) -> bool:
@@ -347,10 +428,9 @@ def _unknown(owner: Owner) -> str:
         if len(records) > MOST_RECORDS:
             return f"{owner.name} has {len(records)} TLSA records, which is more than some senders can take"
         for data in sorted(records):
-            if (data.usage, data.selector) != (3, 1) or _LENGTHS.get(data.matching) != len(data.digest):
-                why = ": the CA's certificate that it names changes without notice" if data.usage in (0, 2) else ""
+            if (data.usage, data.selector) == (3, 1) and _LENGTHS.get(data.matching) != len(data.digest):
                 said = f"{owner.name} has the record {str(data)[:40]}"
-                return f"{said}, of which it is not known whether the next key matches it{why}"
+                return f"{said}, of which it is not known whether the next key matches it"
     return ""
 
 
@@ -373,7 +453,7 @@ def _lacks(owner: Owner, current: Key, following: Key) -> str:
         # A resolver may hold the older set for its TTL; that is what the wait is for, but what it says must not be wrong.
         wanted = (current,) if place == "the resolver" else (current, following)
         for key in wanted:
-            for matching in {1, *(data.matching for data in records)}:
+            for matching in {1, *(data.matching for data in records if (data.usage, data.selector) == (3, 1))}:
                 if Data(3, 1, matching, key.digest(matching) or "") not in records:
                     which = "the next key" if key is following else "the key that is served"
                     return f"{place} does not have the record 3 1 {matching} of {which} for {owner.name}"

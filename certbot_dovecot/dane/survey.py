@@ -4,6 +4,10 @@ For each owner name: a resolver tells whether it is secure, where its alias lead
 secure only if the resolver says so of the whole), and which name servers its zone has; then each of their addresses is asked
 directly, without recursion (D5).  The AD bit is believed from a resolver on loopback, or from one that the admin named (D17).
 
+An answer may be made from a wildcard (D21).  Its signature tells: it counts fewer labels than the name has (RFC 4034 section
+3.1.3).  Without signatures, the wildcards above the name are asked for, and one with the same records is taken for it.  Name
+servers that do not agree whether there is a wildcard in between are no usable answer.
+
 Promises: nothing hangs (2 seconds a question, 15 in all, everything at once), and nothing that an answer holds raises: what is
 not an answer to the question is an :class:`~certbot_dovecot.dane.answers.Outcome` that makes the rollover keep the key.  On a
 host without IPv6, IPv6 addresses of name servers are left out, and the survey says so.
@@ -155,6 +159,8 @@ class _Asking:
         self.notes: set[str] = set()
         self._known: dict[tuple[dns.name.Name, dns.rdatatype.RdataType], Future[Optional[dns.message.Message]]] = {}
         self._lock = threading.Lock()
+        #: What records, and aliases, of a name were made from, as each name server says.
+        self._sources: dict[dns.name.Name, set[dns.name.Name]] = {}
 
     def owner(self, name: str) -> tuple[Owner, list[Future[Seen]]]:
         """Ask the resolver of one owner name, and start to ask its name servers."""
@@ -180,7 +186,18 @@ class _Asking:
 
     def finish(self, owner: Owner, asked: list[Future[Seen]]) -> Owner:
         """Collect the answers."""
-        return dataclasses.replace(owner, seen=tuple(sorted((one.result() for one in asked), key=lambda seen: seen.server)))
+        seen = tuple(sorted((one.result() for one in asked), key=lambda seen: seen.server))
+        if not owner.target:
+            return dataclasses.replace(owner, seen=seen)
+        found = self._sources.get(dns.name.from_text(owner.target), set())
+        if len(found) > 1:
+            # Told to change the one, or the other, an admin would take the records of some port away.
+            unclear = tuple(dataclasses.replace(one, outcome=Outcome.ERROR, records=frozenset()) for one in seen)
+            return dataclasses.replace(owner, seen=unclear)
+        wild = [name.to_text() for name in found if name.is_wild()]
+        alias = [name.to_text() for name in self._sources.get(dns.name.from_text(owner.name), ()) if name.is_wild()]
+        target = wild[0] if wild else owner.target
+        return dataclasses.replace(owner, seen=seen, target=target, wildcard=next(iter((*alias, *wild)), ""))
 
     def exchangers(self, domain: str) -> Optional[tuple[str, ...]]:
         """The MX hosts of a mail domain; empty if it has none, None if there is no usable answer."""
@@ -265,6 +282,7 @@ class _Asking:
         found = sets_of(answer.answer, dns.rdatatype.CNAME, alias)
         if not any(rdata.target == to for rrset in found for rdata in rrset):
             return Seen(where, Outcome.ERROR)
+        self._note(alias, source_of(answer, alias, dns.rdatatype.CNAME))
         signed = any(rrset.rdtype == dns.rdatatype.RRSIG for rrset in answer.answer)
         # A cache may hold an alias to somewhere else for as long.
         return Seen(where, Outcome.ANSWER if records else Outcome.ABSENT, records, max(rrset.ttl for rrset in found), signed)
@@ -292,6 +310,7 @@ class _Asking:
         records, ttl = tlsa_set(answer, name)
         signed = any(rrset.rdtype == dns.rdatatype.RRSIG for rrset in [*answer.answer, *answer.authority])
         if records:
+            self._note(name, source_of(answer, name) or self._unsigned_source(name, records, server, address))
             return Seen(where, Outcome.ANSWER, records, ttl, signed)
         if answer.answer and any(rrset.rdtype != dns.rdatatype.RRSIG for rrset in answer.answer):
             # An alias that the resolver does not know yet, or something that was not asked for.
@@ -299,6 +318,21 @@ class _Asking:
         soas = sets_of(answer.authority, dns.rdatatype.SOA)
         negative = [min(rrset.ttl, rdata.minimum) for rrset in soas for rdata in rrset]
         return Seen(where, Outcome.ABSENT, ttl=max(negative, default=0), signed=signed)
+
+    def _note(self, name: dns.name.Name, source: Optional[dns.name.Name]) -> None:
+        if source is not None:
+            with self._lock:
+                self._sources.setdefault(name, set()).add(source)
+
+    def _unsigned_source(self, name: dns.name.Name, records: frozenset[Data], server: str, address: str) -> dns.name.Name:
+        """What an answer without signatures was made from."""
+        for wildcard in wildcards_of(name):
+            answer = self._authority(wildcard, server, address)[1]
+            if isinstance(answer, Outcome):
+                break
+            if tlsa_set(answer, wildcard)[0] == records:
+                return wildcard
+        return name
 
     def _once(self, name: dns.name.Name, kind: dns.rdatatype.RdataType) -> Optional[dns.message.Message]:
         """As :meth:`_recurse`, once a survey: a hundred owner names have few zones."""
@@ -357,6 +391,25 @@ def hops_of(answer: dns.message.Message, name: dns.name.Name) -> tuple[dns.name.
             return ()
         hops.append(aliases[hops[-1]])
     return tuple(hops)
+
+
+def source_of(
+    answer: dns.message.Message, name: dns.name.Name, kind: dns.rdatatype.RdataType = dns.rdatatype.TLSA
+) -> Optional[dns.name.Name]:
+    """The wildcard that the set of ``name`` in an answer was made from, else ``name``; None if no signature tells."""
+    for rrset in sets_of(answer.answer, dns.rdatatype.RRSIG, name):
+        for rdata in rrset:
+            if rdata.type_covered == kind:
+                # Neither the root nor an asterisk at the front counts (RFC 4034 section 3.1.3).
+                counted = len(name.labels) - 1 - name.is_wild()
+                made = rdata.labels < counted
+                return dns.name.Name((b"*", *name.labels[len(name.labels) - 1 - rdata.labels :])) if made else name
+    return None
+
+
+def wildcards_of(name: dns.name.Name) -> tuple[dns.name.Name, ...]:
+    """Every wildcard that an answer for ``name`` can be made from, the nearest first; none of a top-level domain."""
+    return tuple(dns.name.Name((b"*", *name.labels[at:])) for at in range(1, len(name.labels) - 2))
 
 
 def tlsa_set(answer: dns.message.Message, name: dns.name.Name) -> tuple[frozenset[Data], int]:

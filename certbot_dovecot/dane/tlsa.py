@@ -91,6 +91,8 @@ def zone(lineage: str, made: Sequence[Record], names: Iterable[str], behind: Seq
         f"; TLSA records of the certificate {shown(lineage)}, written by certbot-dovecot.",
         "; Publish them only in a zone that is signed with DNSSEC.",
     ]
+    if any(record.status == NEXT for record in (*made, *behind)):
+        lines.append("; Add a next key's record where one of the served key stands, or together with it: alone, it stops mail.")
     wildcards = sorted(name for name in set(names) if name.startswith("*.") and is_host_name(name))
     if wildcards and behind:
         some = " and ".join(wildcards)

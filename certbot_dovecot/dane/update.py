@@ -8,10 +8,12 @@ Trap: BIND that signs a zone of its own (``inline-signing``) says yes to an upda
 was updated.  A change that was computed from such an answer is refused as any other that is too late, so a moment passes before
 the set is read again.  When the DNS has it is for a survey to say, never for this room.
 
-Aliases are followed, as far as this server has their zones (rule D15).
+Aliases are followed, as far as this server has their zones (rule D15).  Of a name behind a wildcard, the wildcard is changed
+(rule D21): a record at the name itself would hide it, and a prerequisite knows no wildcards (RFC 2136 section 2.4).
 
-Fails as a :class:`~certbot_dovecot.problems.ServerProblem`: no answer, a refusal, a wrong key, an owner name that is in none of
-the server's zones.  Owner names that were changed before stay changed; running it again does the rest.
+Fails as a :class:`~certbot_dovecot.problems.ServerProblem`: no answer, a wrong key; as a
+:class:`~certbot_dovecot.problems.ZoneProblem` where the server takes no updates of a zone, or an owner name is in none of its
+zones, for other zones may do (rule D23).  Owner names that were changed before stay changed; running it again does the rest.
 """
 
 from __future__ import annotations
@@ -34,13 +36,15 @@ import dns.update
 from certbot_dovecot.dane import survey, tlsa
 from certbot_dovecot.dane.answers import Data, Key
 from certbot_dovecot.dane.publish import Change, Credentials, change
-from certbot_dovecot.problems import ServerProblem
+from certbot_dovecot.problems import ServerProblem, ZoneProblem
 
 #: Seconds for one question or update.
 SECONDS = 10.0
 #: How often a change is computed again because the set was another one, and the seconds in between.
 ATTEMPTS, MOMENT = 50, 0.1
 _ALIASES = 8
+#: RFC 2136 section 2.2; what servers say of a zone that they do not change.
+_NO_UPDATES = (dns.rcode.REFUSED, dns.rcode.NOTAUTH, dns.rcode.NOTZONE, dns.rcode.NOTIMP)
 _CONFLICT = (dns.rcode.NXRRSET, dns.rcode.YXRRSET, dns.rcode.NXDOMAIN, dns.rcode.YXDOMAIN)
 
 
@@ -77,11 +81,14 @@ class Primary:
         :param before: called with each change before it is sent.
         :param ttl: of what is added, seconds.
         :param gate: what must not be done of a change is left out by it (:mod:`~certbot_dovecot.dane.gates`).
-        :returns: what was changed.
+        :returns: what was changed; nothing where ``owner`` turns out to be behind a wildcard.
         :raises ServerProblem: as the module says.
         """
         for _ in range(ATTEMPTS):
             target, present = self.present(owner)
+            if target != owner and target.startswith("*."):
+                # What else is behind that wildcard was not asked what it serves.
+                return Change(target, present)
             wanted = gate(change(target, keys, present, ours, ttl))
             if wanted.crowded:
                 raise self._refuses(
@@ -97,7 +104,7 @@ class Primary:
         raise self._refuses(f"someone else keeps editing the TLSA records of {owner}", "Run the command again later")
 
     def present(self, owner: str) -> tuple[str, frozenset[Data]]:
-        """Where the aliases of ``owner`` lead, and the records there.
+        """Where the records of ``owner`` stand, by its aliases or behind a wildcard, and the records there.
 
         :raises ServerProblem: as the module says.
         """
@@ -105,14 +112,24 @@ class Primary:
         for _ in range(_ALIASES):
             answer = self._question(name, dns.rdatatype.TLSA)
             if answer.rcode() not in (dns.rcode.NOERROR, dns.rcode.NXDOMAIN) or not answer.flags & dns.flags.AA:
-                raise self._refuses(f"it does not answer for {name} with authority ({_rcode(answer)})", _ZONE)
+                raise self._lacks(f"it does not answer for {name} with authority ({_rcode(answer)})", _ZONE)
             hops = survey.hops_of(answer, name)
             if not hops:
                 break
             if hops[-1] == name:
-                return name.to_text(), survey.tlsa_set(answer, name)[0]
+                records = survey.tlsa_set(answer, name)[0]
+                return (self._source(answer, name, records) if records else name).to_text(), records
             name = hops[-1]
         raise self._refuses(f"the aliases of {owner} lead round", "Mend them")
+
+    def _source(self, answer: dns.message.Message, name: dns.name.Name, records: AbstractSet[Data]) -> dns.name.Name:
+        """The wildcard that the set of ``name`` was made from, else ``name``."""
+        told = survey.source_of(answer, name)
+        if told is not None:
+            return told
+        # A primary whose zone is signed elsewhere.
+        every = survey.wildcards_of(name)
+        return next((one for one in every if survey.tlsa_set(self._question(one, dns.rdatatype.TLSA), one)[0] == records), name)
 
     def zone(self, owner: str) -> dns.name.Name:
         """The zone of this server that ``owner`` is in.
@@ -127,7 +144,7 @@ class Primary:
             ):
                 return name
             name = name.parent()
-        raise self._refuses(f"it has no zone that {owner} is in", _ZONE)
+        raise self._lacks(f"it has no zone that {owner} is in", _ZONE)
 
     def _send(self, wanted: Change) -> bool:
         """Send one change; False if the set is not any more what the change was computed from."""
@@ -145,12 +162,14 @@ class Primary:
         answer = self._exchange(message)
         if answer.rcode() in _CONFLICT:
             return False
+        if answer.rcode() in _NO_UPDATES:
+            raise self._lacks(f"it takes no update of {wanted.owner} ({_rcode(answer)})", _FILE)
         if answer.rcode() != dns.rcode.NOERROR:
             raise self._refuses(f"it refuses an update of {wanted.owner} ({_rcode(answer)})", _FILE)
         return True
 
     def _question(self, name: dns.name.Name, kind: dns.rdatatype.RdataType) -> dns.message.Message:
-        query = dns.message.make_query(name, kind)
+        query = dns.message.make_query(name, kind, want_dnssec=True)
         query.flags &= ~dns.flags.RD
         if self.credentials.sign_query:
             query.use_tsig(self._keyring, algorithm=self._algorithm)
@@ -159,9 +178,15 @@ class Primary:
     def _exchange(self, message: dns.message.Message) -> dns.message.Message:
         try:
             return dns.query.tcp(message, self.credentials.address, self.seconds, self.credentials.port)
+        except dns.tsig.PeerBadKey as exc:
+            # Knot says so of a zone to which that key is not admitted.
+            raise self._lacks(f"it does not know the TSIG key {self.credentials.key} for this zone", _FILE) from exc
         except (dns.exception.DNSException, OSError, EOFError) as exc:
             said = str(exc) or type(exc).__name__
             raise self._refuses(f"no usable answer: {said}", f"See that it runs and can be reached. {_FILE}") from exc
+
+    def _lacks(self, what: str, todo: str) -> ZoneProblem:
+        return ZoneProblem(what, where=f"name server {self._where}", left="This record set was left as it was", todo=todo)
 
     def _refuses(self, what: str, todo: str) -> ServerProblem:
         return ServerProblem(what, where=f"name server {self._where}", left="This record set was left as it was", todo=todo)

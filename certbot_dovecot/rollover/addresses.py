@@ -35,6 +35,7 @@ _PORTS = {
     465: ("submission", True),
     587: ("submission", False),
     993: ("imap", True),
+    443: ("https", True),
     995: ("pop3", True),
     4190: ("sieve", False),
 }

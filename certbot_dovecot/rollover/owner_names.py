@@ -4,7 +4,8 @@ An owner name is ``_port._tcp.host``.  The hosts are those of the certificate, t
 (``--dovecot-dane-hosts``), and the other names under which this host is reached (:mod:`certbot_dovecot.dane.hosts`).  The ports
 are those whose configuration names the files of the lineage.  Port 25 of each host is asked as well: where this installer does
 not configure it, it is *guarded* (:func:`certbot_dovecot.dane.rollover.relevant`), because ``main.cf`` may name the lineage's
-own files.
+own files.  So are the other well-known ports (rule D20): a web server may have the same certificate, and what others reach as
+993 may be forwarded to another port of this host.
 
 Behind a wildcard of the certificate are the hosts that the servers and the system call themselves, and those that the admin
 added.  If none fits, it is not known where records may stand, and the key stays.
@@ -16,7 +17,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Callable
 
 from certbot_dovecot import seen, store
@@ -34,6 +35,10 @@ if TYPE_CHECKING:
 
 #: If a host has more other names than this, these are asked at port 25 only: no sender looks at another port of an MX host.
 MOST_OTHERS = 16
+#: Ports at which a record of a key of ours may stand, whoever serves them (rule D20): those of mail, HTTPS and XMPP.
+WELL_KNOWN = (25, 110, 143, 443, 465, 587, 993, 995, 4190, 5222, 5269)
+#: If a host has more names than this, its well-known ports that are not ours are asked for at port 25 only.
+MOST_NAMES = 50
 
 
 @dataclass(frozen=True)
@@ -104,7 +109,10 @@ def find(way: Way, pair: Pair) -> OwnerNames:
     # A name that another lineage is served for needs no record of ours.  One that stands there counts, as at any other name.
     others.update({name: ports.pop(name) for name in sorted(not_ours & ports.keys())})
     # Also where we put records for a port that is not ours any more.
-    guarded = frozenset([*(f"_25._tcp.{host}." for host in found.every), *(name for name, _ in pair.ledger.ours)])
+    guarded = frozenset([*well_known(found), *(name for name, _ in pair.ledger.ours)])
+    if len(found.every) > MOST_NAMES:
+        note = f"This host has {len(found.every)} names in the DNS; of the ports that it does not serve, only 25 was looked at."
+        found = replace(found, notes=(*found.notes, note))
     return OwnerNames(ports, others, guarded - ports.keys() - others.keys(), found, endpoints, not_ours)
 
 
@@ -113,6 +121,14 @@ def owner_of(way: Way, pair: Pair) -> Callable[[str], bool]:
     members = [member.lineage.name for member in (pair.serving, pair.standby) if member]
     places = [store.folder(way.home, pair.options.store, name) for name in members]
     return lambda path: any(one.owns(path) for one in places)
+
+
+def well_known(found: Hosts) -> tuple[str, ...]:
+    """The owner names of the well-known ports of each host name (rule D20)."""
+    every = found.every if len(found.every) <= MOST_NAMES else ()
+    some = found.every if len(found.others) <= MOST_OTHERS else found.named
+    wanted = [(port, host) for host in some for port in WELL_KNOWN if host in every]
+    return tuple(dict.fromkeys([*(f"_25._tcp.{host}." for host in found.every), *(f"_{p}._tcp.{host}." for p, host in wanted)]))
 
 
 def hosts_of(way: Way, chosen: Options, names: Sequence[str], more: Iterable[str] = ()) -> Hosts:

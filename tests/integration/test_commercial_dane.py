@@ -7,7 +7,7 @@ from tests.integration.test_commercial import AUTHORITY, HOME, TREES, csr, diges
 from tests.lab import names as name_servers
 
 
-def test_a_key_whose_records_are_in_the_dns_waits_for_those_of_the_next(mailhost):
+def test_d30_a_key_whose_records_are_in_the_dns_waits_for_those_of_the_next(mailhost):
     name, host = "mail.secure.test", "mail.secure.test-external"
 
     def made(stem):
@@ -28,7 +28,9 @@ def test_a_key_whose_records_are_in_the_dns_waits_for_those_of_the_next(mailhost
         assert result.code == 3
         assert f"{owner} has a TLSA record of the key that is served now" in result.stderr
         assert "Nothing was changed." in result.stderr
-        assert f"{owner} {name_servers.TTL} IN TLSA {keys[1]}\n" in result.stdout
+        # No line for the ports that have no records.
+        lines = [line for line in result.stdout.splitlines() if " IN TLSA " in line]
+        assert lines == [f"{owner} {name_servers.TTL} IN TLSA {keys[1]}"]
         assert mailhost.snapshot(*TREES) == before
         assert view.leaves(mailhost) == served
         servers.replace("secure.test", {"_993._tcp.mail": keys})

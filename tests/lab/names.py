@@ -57,6 +57,7 @@ class Zone:
     :param signed: whether the primary signs it.
     :param key_of: the zone whose key the caches believe to be its own; empty for itself.
     :param lame: whether the secondary does not have it.
+    :param updates: whether the primary, a Knot, takes updates of it.
     """
 
     name: str
@@ -64,6 +65,7 @@ class Zone:
     signed: bool = False
     key_of: str = ""
     lame: bool = False
+    updates: bool = True
 
 
 @dataclass(frozen=True)
@@ -315,7 +317,7 @@ def _knot(names: Names, signing: bool) -> str:
         else "    rrsig-lifetime: 7000d\n    rrsig-refresh: 1d\n"
     )
     zones = "".join(
-        f"  - domain: {zone.name}\n    file: {place}/{zone.name}\n    acl: [ all, upd ]\n"
+        f"  - domain: {zone.name}\n    file: {place}/{zone.name}\n    acl: [ all{', upd' if zone.updates else ''} ]\n"
         + ("    dnssec-signing: on\n    dnssec-policy: lab\n" if zone.signed and signing else "")
         for zone in names.zones
     )

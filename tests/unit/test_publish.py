@@ -5,14 +5,21 @@ from __future__ import annotations
 import datetime
 import json
 import os
+from dataclasses import replace
 
+import dns.name
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from certbot_dovecot.dane import publish
+from certbot_dovecot import handover, pairs, publishing, watch
+from certbot_dovecot.dane import publish, update
 from certbot_dovecot.dane.answers import Data, Key, Outcome, Owner, Seen, Survey, Validity
-from certbot_dovecot.problems import ConfProblem, FileProblem
+from certbot_dovecot.ledger import Ledger
+from certbot_dovecot.pairs import Member
+from certbot_dovecot.problems import ConfProblem, FileProblem, ServerProblem, ZoneProblem
+from certbot_dovecot.state import Options, State
+from certbot_dovecot.store import Folder
 
 NOW = datetime.datetime(2027, 1, 2, tzinfo=datetime.timezone.utc)
 OWNER = "_465._tcp.mail.example.test."
@@ -184,3 +191,80 @@ def test_credentials_that_everybody_can_read_are_refused(tmp_path):
         publish.credentials(ini(tmp_path, GOOD, 0o644))
     with pytest.raises(FileProblem):
         publish.credentials(str(tmp_path / "none"))
+
+
+# D23: zones are independent
+
+HERE, THERE = "_465._tcp.mail.example.test.", "_465._tcp.mail.still.test."
+
+
+class Primary:
+    """A name server that takes updates of some zones."""
+
+    def __init__(self, takes=("example.test.",), broken=""):
+        self.takes, self.broken, self.sets = takes, broken, {}
+
+    def zone(self, owner):
+        return dns.name.from_text(owner.split(".", 3)[3])
+
+    def publish(self, owner, keys, ours, before, ttl, gate):
+        made = gate(publish.change(owner, keys, self.sets.get(owner, frozenset()), ours, ttl))
+        if owner == self.broken:
+            raise ServerProblem("no usable answer", todo="x")
+        if made.idle:
+            return made
+        before(made)
+        if self.zone(owner).to_text() not in self.takes:
+            raise ZoneProblem(f"it takes no update of {owner} (REFUSED)", todo="x")
+        self.sets[owner] = made.after
+        return made
+
+
+@pytest.fixture
+def published(monkeypatch):
+    """Publishes at both places by way of a name server; what is ours then, and the changes."""
+
+    def by(primary, *places):
+        pair = pairs.Pair("mail", Folder("/f", "/f/s"), Ledger(), Member(None, State(options=Options(publish_rfc2136="/c"))))
+        way = type("Way", (), {"clock": staticmethod(lambda: NOW)})()
+        monkeypatch.setattr(publish, "credentials", lambda path: None)
+        monkeypatch.setattr(update, "Primary", lambda credentials: primary)
+        monkeypatch.setattr(watch, "write_down", lambda way, pair, make: replace(pair, ledger=make(pair.ledger)))
+        pair, changes = publishing.publish_them(way, pair, places)
+        return pair.ledger.ours, changes, publishing.after(places, changes)
+
+    return by
+
+
+def place(name, **more):
+    return publish.Place(name, (name,), (CURRENT, FOLLOWING), served=(CURRENT,), **more)
+
+
+@pytest.mark.parametrize("order", [(HERE, THERE), (THERE, HERE)])
+def test_d23_a_zone_that_takes_no_updates_stops_nothing_in_another(published, order):
+    primary = Primary()
+    ours, changes, places = published(primary, *map(place, order))
+    assert primary.sets == {HERE: {one(CURRENT), one(FOLLOWING)}}
+    # What was not taken is not ours, and not waited for.
+    assert ours == {(HERE, one(CURRENT)), (HERE, one(FOLLOWING))}
+    assert [one.name for one in places if one.by_hand] == [THERE]
+    [told] = handover.refusals(changes)
+    assert told.startswith(f"Not published at {THERE}: it takes no update of these names (REFUSED).")
+
+
+def test_d23_the_run_fails_where_no_zone_takes_updates(published):
+    with pytest.raises(ZoneProblem):
+        published(Primary(takes=()), place(HERE), place(THERE))
+    # Nor does it help that there was nothing to do at another name of the same zone.
+    primary, imap = Primary(takes=()), "_993._tcp.mail.still.test."
+    primary.sets[imap] = frozenset({one(CURRENT), one(FOLLOWING)})
+    with pytest.raises(ZoneProblem):
+        published(primary, place(THERE), place(imap))
+    with pytest.raises(ServerProblem, match="no usable answer"):
+        published(Primary(broken=THERE), place(HERE), place(THERE))
+
+
+def test_d23_a_name_beyond_the_certificate_never_makes_the_run_fail(published):
+    _, changes, _ = published(Primary(takes=()), place(THERE, optional=True))
+    assert changes[0].refused
+    assert handover.refusals(changes) == []

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from certbot_dovecot.dane import rollover
-from certbot_dovecot.dane.answers import Data, Key, Outcome, Owner, Seen, Survey, Validity
+from certbot_dovecot.dane.answers import AddressAnswer, Data, Key, Outcome, Owner, Seen, Survey, Validity
 from certbot_dovecot.dane.rollover import FLOOR, Kind
 from tests.plays import examples
 
@@ -189,10 +189,6 @@ def test_a_stale_record_holds_up_nothing():
 
 
 HOSTILE = {
-    "D1: usage 2": {Data(2, 1, 1, "C" * 64)},
-    "D1: usage 1": {Data(1, 1, 1, "C" * 64)},
-    "D1: usage 0": {Data(0, 0, 0, "C" * 64)},
-    "D1: the whole certificate": {Data(3, 0, 1, "C" * 64)},
     "D1: no digest": {Data(3, 1, 0, "C" * 182)},
     "unknown matching type": {Data(3, 1, 99, "C" * 64)},
     "short": {Data(3, 1, 1, "C" * 62)},
@@ -206,12 +202,37 @@ def test_d1_what_is_not_understood_keeps_the_key(case):
     assert step(owner({*BOTH, *HOSTILE[case]}), since=NOW - 100 * HOUR).kind is Kind.KEEP
 
 
-def test_d1_a_record_of_the_issuer_is_told_before_a_rotation_is_due():
-    found = step(owner({*BOTH, Data(2, 1, 1, "C" * 64)}))
-    assert (found.kind, found.lasting) == (Kind.KEEP, True)
-    assert "2 1 1" in found.reason
-    assert "changes without notice" in found.reason
-    assert not step(owner(BOTH, validity=Validity.BOGUS)).lasting
+OTHERS = [Data(*kind, "C" * 64) for kind in ((2, 1, 1), (2, 0, 1), (1, 1, 1), (0, 0, 0), (3, 0, 1))]
+
+
+@pytest.mark.parametrize("other", OTHERS)
+def test_d22_a_record_of_another_kind_stops_no_rotation_that_3_1_1_proves(other):
+    assert step(owner({*BOTH, other}), since=NOW - 100 * HOUR).kind is Kind.SWITCH
+    # It proves nothing, either: alone, or where a 3 1 1 is missing.
+    for records in ({other}, {OLD, other}):
+        assert step(owner(records), since=NOW - 100 * HOUR).kind is Kind.PUBLISH
+    assert step(owner({other}), following=None).kind is Kind.STANDBY
+
+
+def test_d22_a_record_of_another_kind_is_told():
+    issuer = OTHERS[0]
+    there = [AddressAnswer(NAME, "192.0.2.1", CURRENT)]
+    assert rollover.beside(replace(survey(owner({*BOTH, issuer})), addresses=tuple(there)), CURRENT) == ((NAME, issuer, True),)
+    # Another host may have no other match than this one.
+    for key in (Key("E" * 64), None):
+        here = replace(survey(owner({*BOTH, issuer})), addresses=(*there, AddressAnswer(NAME, "192.0.2.2", key)))
+        assert rollover.beside(here, CURRENT) == ((NAME, issuer, False),)
+    # It may be the only match: nothing is said of what may go.
+    assert rollover.beside(survey(owner({issuer})), CURRENT) == ()
+    assert rollover.beside(survey(owner({NEW, issuer})), CURRENT) == ()
+
+
+@given(st.frozensets(st.sampled_from([OLD, NEW, *OTHERS])), st.frozensets(st.sampled_from(OTHERS)))
+def test_d22_the_step_is_the_same_whatever_other_kinds_stand_beside(records, more):
+    ours = frozenset(data for data in records if (data.usage, data.selector) == (3, 1))
+    if ours:
+        found, plain = (step(owner(some), since=NOW - 100 * HOUR) for some in (ours | more, ours))
+        assert found == plain
 
 
 def test_d13_a_guarded_port_counts_only_with_a_record_of_ours():

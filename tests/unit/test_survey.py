@@ -5,6 +5,8 @@ from __future__ import annotations
 import datetime
 
 import dns.flags
+import dns.message
+import dns.name
 import dns.rcode
 import dns.rdatatype
 import pytest
@@ -132,3 +134,77 @@ def test_the_resolver_that_is_said(said, wanted):
 def test_a_resolver_that_is_no_address():
     with pytest.raises(ValueError, match="does not appear"):
         survey.resolver("dns.example.org")
+
+
+# D21: wildcards
+
+WILD = "*._tcp.mail.example.org."
+
+
+def signature(labels, kind="TLSA", name=NAME):
+    return (name, 300, "IN", "RRSIG", f"{kind} 13 {labels} 300 20300101000000 20260101000000 1 example.org. AAAA")
+
+
+def test_d21_an_answer_whose_signature_counts_fewer_labels_was_made_from_a_wildcard(ask):
+    def wild(query, tcp):
+        return response(query, tlsa(), signature(4))
+
+    (owner,) = ask(wild, wild).owners
+    assert (owner.name, owner.place, owner.wildcard) == (NAME, WILD, WILD)
+    for one in ask.servers[1:]:
+        one.answer = lambda query, tcp: response(query, tlsa(), signature(5))
+    (owner,) = ask.again().owners
+    assert (owner.place, owner.wildcard) == (NAME, "")
+
+
+def test_d21_without_signatures_the_wildcard_itself_is_asked(ask):
+    def plain(query, tcp):
+        asked = query.question[0].name.to_text()
+        return response(query, tlsa(name=asked)) if asked in (NAME, WILD) else response(query)
+
+    (owner,) = ask(plain, plain).owners
+    assert (owner.place, owner.wildcard) == (WILD, WILD)
+    # A wildcard with other records is not where these are from.
+    other = tlsa(f"3 1 1 {'B' * 64}", name=WILD)
+    for one in ask.servers[1:]:
+        one.answer = lambda query, tcp: response(query, tlsa() if query.question[0].name.to_text() == NAME else other)
+    assert ask.again().owners[0].place == NAME
+
+
+def test_d21_servers_that_do_not_agree_about_a_wildcard_give_no_usable_answer(ask):
+    """A line at the name itself would hide the wildcard; one at the wildcard would not reach the name."""
+    first, second = (lambda query, tcp, labels=labels: response(query, tlsa(), signature(labels)) for labels in (4, 5))
+    made = ask(first, second)
+    (owner,) = made.owners
+    assert (owner.given, owner.wildcard) == (None, "")
+    assert rollover.decide(made, None, Key(HEX), None, NOW).kind is Kind.KEEP
+
+
+def test_d21_an_alias_made_from_a_wildcard_is_known_as_one(ask):
+    alias, target = (NAME, 300, "IN", "CNAME", "_dane.example.org."), tlsa(name="_dane.example.org.")
+
+    def both(query, tcp):
+        if query.question[0].name.to_text() == NAME:
+            return response(query, alias, signature(4, "CNAME"))
+        return response(query, target, signature(3, name="_dane.example.org."))
+
+    def by(query, tcp):
+        if query.question[0].rdtype == dns.rdatatype.TLSA:
+            return response(query, alias, target, flags=dns.flags.RA | dns.flags.AD)
+        return resolve(query, tcp)
+
+    (owner,) = ask(both, both, by).owners
+    assert (owner.place, owner.wildcard) == ("_dane.example.org.", WILD)
+
+
+@pytest.mark.parametrize(
+    ("name", "labels", "source"),
+    [
+        (NAME, 5, NAME), (NAME, 4, WILD), (NAME, 3, "*.mail.example.org."), (NAME, 2, "*.example.org."),
+        (WILD, 4, WILD), (WILD, 3, "*.mail.example.org."),
+    ],
+)  # fmt: skip
+def test_d21_labels_are_counted_without_the_root_and_an_asterisk(name, labels, source):
+    answer = response(dns.message.make_query(name, "TLSA"), tlsa(name=name), signature(labels, name=name))
+    assert survey.source_of(answer, dns.name.from_text(name)).to_text() == source
+    assert survey.source_of(response(dns.message.make_query(name, "TLSA"), tlsa(name=name)), dns.name.from_text(name)) is None

@@ -287,7 +287,8 @@ class Host:
             if self.options.publish_command:
                 gone = publish.vanished(place, change, self.ledger.at(place.name))
                 self.ledger = replace(self.ledger, ours=self.ledger.ours - gone)
-            change = gates.guarded(change, place.addresses)
+            change = gates.allowed(change, place)
+            change = change if exact else publish.without_beginning(change, place)
             if change.crowded:
                 raise Failed
             if change.idle:
