@@ -37,7 +37,10 @@ def _no_server(facts: Facts) -> str:
 
 
 def _nothing_held(facts: Facts) -> str:
-    return "" if facts.held else "no certificate is installed"
+    if facts.held:
+        return ""
+    # What cannot be read may be installed all the same.
+    return "no lineage could be read" if any(one.lineage for one in facts.broken) else "no certificate is installed"
 
 
 def _no_roots(facts: Facts) -> str:

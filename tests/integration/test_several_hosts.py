@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import re
 import subprocess
 
 import pytest
@@ -42,6 +43,10 @@ def stands(names, port, host=NAME):
 def today(names):
     """The primary's clock as that of the one who edits the zone."""
     names.set_clock(f"{datetime.datetime.now(datetime.timezone.utc):%Y-%m-%d %H:%M:%S}")
+
+
+def doctor(mailhost, at):
+    return mailhost.run("certbot-dovecot", "doctor", "--dns", at=at, check=False, seconds=120).stdout
 
 
 def accepted(names, address, port, host=NAME):
@@ -86,26 +91,54 @@ def test_d18_the_old_record_stays_until_every_address_has_the_new_key(mailhost, 
         shown = mailhost.run("certbot-dovecot", "status", "--dns", at="2027-01-03 14:00:00", check=False)
         assert shown.code == 4
         assert f"{seconds.THERE} ({NAME}, port 993) serves the key 3 1 1 {first}" in shown.stdout
-        said = mailhost.run("certbot-dovecot", "doctor", "--dns", at="2027-01-03 14:00:00", check=False).stdout
-        assert f"{seconds.THERE} ({NAME}, port 993) serves the key" in said
+        said = doctor(mailhost, "2027-01-03 14:00:00")
+        [line] = [one for one in said.splitlines() if f"{seconds.THERE} ({NAME}, port 993) serves the key 3 1 1 {first}" in one]
+        # No mail server of others comes in there.
+        # A cache may still have the set before.
+        assert re.search("set of its TLSA records matches: clients that check TLSA records (do|may) not accept it there", line)
+        assert "senders" not in line
+        assert f"    Publish 3 1 1 {first} beside the others; if {seconds.THERE} is another host, bringing it the" in said
         # The remedy: the record beside, or the certificate there.
         servers.update(ZONE, ("_993._tcp.mail", f"3 1 1 {first}"))
         servers.catch_up()
         shown = mailhost.run("certbot-dovecot", "status", "--dns", at="2027-01-03 15:00:00", check=False)
         assert seconds.THERE not in shown.stdout
-        said = mailhost.run("certbot-dovecot", "doctor", "--dns", at="2027-01-03 15:00:00", check=False).stdout
-        assert seconds.THERE not in said
+        assert seconds.THERE not in doctor(mailhost, "2027-01-03 15:00:00")
         # It cannot be asked: that is not "all is well", and the record stays.
         other.down()
         shown = mailhost.run("certbot-dovecot", "status", "--dns", at="2027-01-03 16:00:00", check=False, seconds=120)
         assert f"{seconds.THERE} ({NAME}, ports" in shown.stdout
         assert "could not be asked" in shown.stdout
         assert "All is well" not in shown.stdout
+        unreached = "so the records of former keys stay in the DNS"
+        assert unreached in doctor(mailhost, "2027-01-03 16:00:00")
         renew(mailhost, servers, "2027-01-04 12:00:00")
         assert first in stands(servers, 993)
-        # It follows, and the old record goes.
+        # The remedies: the address goes out of the DNS, or it is seen to that it can be reached.
+        today(servers)
+        servers.address(ZONE, "mail", seconds.HERE)
+        servers.catch_up()
+        servers.flush()
+        assert seconds.THERE not in doctor(mailhost, "2027-01-04 13:00:00")
+        shown = mailhost.run("certbot-dovecot", "status", "--dns", at="2027-01-04 13:00:00", check=False)
+        assert seconds.THERE not in shown.stdout
+        servers.address(ZONE, "mail", seconds.HERE, seconds.THERE)
+        servers.catch_up()
+        servers.flush()
+        assert unreached in doctor(mailhost, "2027-01-04 14:00:00")
         other.up()
+        assert seconds.THERE not in doctor(mailhost, "2027-01-04 15:00:00")
+        # The other way where a record is missing: the certificate comes to that host.
+        servers.replace(ZONE, {"_465._tcp.mail": [f"3 1 1 {second}"]})
+        servers.catch_up()
+        assert f"{seconds.THERE} ({NAME}, port 465) serves the key" in doctor(mailhost, "2027-01-04 16:00:00")
+        shown = mailhost.run("certbot-dovecot", "status", "--dns", at="2027-01-04 16:00:00", check=False)
+        assert f"Bring the certificate that this host serves to {seconds.THERE}, or publish" in shown.stdout
+        # It follows, and the old record goes.
         other.follow()
+        assert seconds.THERE not in doctor(mailhost, "2027-01-04 17:00:00")
+        shown = mailhost.run("certbot-dovecot", "status", "--dns", at="2027-01-04 17:00:00", check=False)
+        assert seconds.THERE not in shown.stdout
         assert mailhost.served(993, seconds.THERE, sni=NAME).spki == second
         renew(mailhost, servers, "2027-01-05 12:00:00")
         assert first not in stands(servers, 993)

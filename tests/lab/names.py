@@ -152,6 +152,14 @@ class Names:
                 change.add(name, ttl, "TLSA", data)
         self._send(change)
 
+    def address(self, zone: str, name: str, *addresses: str) -> None:
+        """Put IPv4 addresses of a host in the place of those that are there."""
+        change = self._change(zone)
+        change.delete(name, "A")
+        for one in addresses:
+            change.add(name, TTL, "A", one)
+        self._send(change)
+
     def set_clock(self, at: str) -> None:
         """Set the primary's clock; only Knot has one that can be set.
 

@@ -26,6 +26,12 @@ ENDPOINT = Endpoint("Dovecot", "imap", "127.0.0.1", 993, True)
 OTHER = Pair("/etc/dovecot/private/other.pem", "/etc/dovecot/private/other.key")
 
 
+def test_what_cannot_be_read_may_be_installed():
+    broken = (Finding("configuration", Severity.ERROR, "it is damaged", CONF, "Mend it", NAME),)
+    assert checks.examine(snapshot.facts(held=())).blind["timer"] == "no certificate is installed"
+    assert checks.examine(snapshot.facts(held=(), broken=broken)).blind["timer"] == "no lineage could be read"
+
+
 def test_a_host_in_order_has_nothing():
     diagnosis = checks.examine(snapshot.facts())
     assert diagnosis.findings == ()
