@@ -15,6 +15,7 @@ Whatever is doubtful leaves everything as it is, and is told at most once a day 
 from __future__ import annotations
 
 import datetime
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from shlex import quote
@@ -204,7 +205,7 @@ def _advance(way: Way, pair: Pair, wanted: bool = False) -> Told:
             return Told(tuple(notes), warnings, step, True)
         step = Step(Kind.KEEP, stop, step.until)
     todo = publishing.todo(pair, places, way.clock())
-    more = [*_say_zones(way, pair, changes, step, todo, due), *_say_beside(way, pair, seen)]
+    more = [*_say_zones(way, pair, changes, todo, due), *_say_beside(way, pair, seen)]
     theirs = _of_refused(changes, todo)
     todo = replace(todo, add=tuple(line for line in todo.add if line not in theirs))
     held = todo if step.kind is not Kind.FREE else Todo(barred=todo.barred if pair.options.publishes else ())
@@ -261,14 +262,16 @@ def _say_held(way: Way, pair: Pair, todo: Todo) -> list[str]:
     return [f"{pair.name}: {told}" for told in (*map(held_record, todo.held), *refusals)]
 
 
-def _say_zones(way: Way, pair: Pair, changes: Sequence[Change], step: Step, todo: Todo, due: bool) -> list[str]:
+def _say_zones(way: Way, pair: Pair, changes: Sequence[Change], todo: Todo, due: bool) -> list[str]:
     """Which zones take no updates, and their lines, if the admin was not told lately."""
     said = refusals(changes)
-    topic = f"zones {step.kind.value}"
+    lines = _of_refused(changes, todo)
+    # Told again as soon as there is something else to add.
+    topic = f"zones {hashlib.sha256(' '.join(lines).encode()).hexdigest()[:8]}"
     if not said or pair.ledger.quiet(topic, way.clock(), DAY if due else MONTH):
         return []
     watch.write_down(way, pair, lambda known: replace(known, said={**known.said, topic: way.clock()}))
-    told, lines = [f"{pair.name}: {one}" for one in said], _of_refused(changes, todo)
+    told = [f"{pair.name}: {one}" for one in said]
     if lines:
         told[-1] = "\n".join([f"{told[-1]} Add to the DNS{one_change(lines)}:", *_indented(lines)])
     return told

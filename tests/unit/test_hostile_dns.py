@@ -172,12 +172,7 @@ CASES = {
     "aliases that lead round": (loop("a.example.org.", "b.example.org."), {Outcome.ERROR}),
     "a huge set": (truncated, {Outcome.ANSWER}),
     "one more than some can take": (plus(*(f"3 1 1 {n:064X}" for n in range(11))), {Outcome.ANSWER}),
-    "usage 0": (plus(f"0 1 1 {HEX}"), {Outcome.ANSWER}),
-    "usage 1": (plus(f"1 1 1 {HEX}"), {Outcome.ANSWER}),
-    "usage 2": (plus(f"2 1 1 {HEX}"), {Outcome.ANSWER}),
     "usage 2 alone": (only(f"2 1 1 {HEX}"), {Outcome.ANSWER}),
-    "usage 255": (plus(f"255 1 1 {HEX}"), {Outcome.ANSWER}),
-    "selector 0": (plus(f"3 0 1 {HEX}"), {Outcome.ANSWER}),
     "no digest at all": (plus(f"3 1 0 {HEX * 4}"), {Outcome.ANSWER}),
     "an unknown matching type": (plus(f"3 1 9 {HEX}"), {Outcome.ANSWER}),
     "a digest of one byte": (long(b"\xab"), READ),
@@ -189,6 +184,22 @@ CASES = {
     "three to seven, without the next one": (only(BOTH[0], *(f"3 1 1 {n:064X}" for n in range(4))), {Outcome.ANSWER}),
     "no records": (lambda query, tcp: response(query, rcode=dns.rcode.NXDOMAIN), {Outcome.ABSENT}),
 }
+
+
+#: What no client heeds while a 3 1 1 matches.
+BESIDE = {
+    "usage 0": plus(f"0 1 1 {HEX}"),
+    "usage 1": plus(f"1 1 1 {HEX}"),
+    "usage 2": plus(f"2 1 1 {HEX}"),
+    "usage 255": plus(f"255 1 1 {HEX}"),
+    "selector 0": plus(f"3 0 1 {HEX}"),
+}
+
+
+@pytest.mark.parametrize("case", BESIDE)
+def test_d22_a_record_of_another_kind_beside_both_holds_nothing_up(servers, case):
+    servers.say(BESIDE[case])
+    assert decided(servers.look(PATIENT)).kind is Kind.SWITCH
 
 
 @pytest.mark.parametrize("case", CASES)
