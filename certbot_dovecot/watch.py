@@ -102,7 +102,7 @@ class Look:
     def ttl(self) -> int:
         """The longest that a cache may hold one of these sets, seconds."""
         known = self.pair.ledger.evidence.ttl if self.pair.ledger.evidence else 0
-        return max([known, *(seen.ttl for owner in self.survey.owners for seen in owner.seen)])
+        return max([known, *(rollover.lasts(seen) for owner in self.survey.owners for seen in owner.seen)])
 
 
 def ask_dns(chosen: Options, owners: Sequence[str]) -> Survey:
@@ -299,7 +299,8 @@ def _note(
     """Take the look down; the ledger as it is then."""
 
     def add(known: Ledger) -> Ledger:
-        evidence = rollover.observe(known.evidence, relevant, current, following)
+        floor = datetime.timedelta(hours=pair.options.dane_floor)
+        evidence = rollover.observe(known.evidence, relevant, current, following, floor)
         return replace(known, asked=said.at, signature=signature, evidence=evidence)
 
     if not note or (pair.standby is None and not pair.serving.installed):
