@@ -21,7 +21,7 @@ from typing import Any, Optional
 
 from certbot_dovecot import files, glance
 from certbot_dovecot.dane.answers import AddressAnswer, Data, Key, Outcome, Owner, Seen, Survey, Validity
-from certbot_dovecot.dane.rollover import LONGEST, Evidence
+from certbot_dovecot.dane.evidence import LONGEST, Evidence
 from certbot_dovecot.files import Signature
 from certbot_dovecot.problems import StateProblem
 from certbot_dovecot.store import Folder

@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
-import inspect
 import ipaddress
 import socket
 import threading
@@ -29,48 +28,26 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Optional, Union
+from typing import Optional, Union
 
 import dns.exception
 import dns.flags
 import dns.message
 import dns.name
-import dns.query
 import dns.rcode
-import dns.rdataclass
 import dns.rdatatype
 import dns.resolver
-import dns.rrset
 
-from certbot_dovecot.dane.answers import Data, Outcome, Owner, Seen, Survey, Validity
+from certbot_dovecot.dane import wire
+from certbot_dovecot.dane.answers import Outcome, Owner, Seen, Survey, Validity
 from certbot_dovecot.dane.hosts import Lookup
+from certbot_dovecot.dane.wire import Server, hops_of, is_signed, named, sets_of, text_of, tlsa_set, validity_of
 
 #: Seconds for one try of a question, and for all questions.
 QUESTION, ALL = 2.0, 15.0
-#: How often a question is asked by UDP before it is asked by TCP.
-TRIES = 3
 #: How many addresses of the parent zone's name servers are tried.
 _PARENTS = 6
 _THREADS = 32
-_ALIASES = 8
-#: From dnspython 2.6 on, a question may wait on after a datagram that is no answer.
-_FORGIVING: dict[str, Any] = (
-    {"ignore_errors": True} if "ignore_errors" in inspect.signature(dns.query.udp_with_fallback).parameters else {}
-)
-
-
-@dataclass(frozen=True)
-class Server:
-    """Where a DNS server listens.
-
-    :param trusted: whether its AD bit is believed.
-    """
-
-    address: str
-    port: int = 53
-    trusted: bool = False
-
-
 def resolver(said: str) -> Optional[Server]:
     """The resolver to ask.
 
@@ -192,11 +169,10 @@ class _Asking:
 
     def __init__(self, by: Optional[Server], ipv6: bool, port: int, question: float, deadline: float) -> None:
         self.by, self.ipv6, self.port = by, ipv6, port
-        self.question, self.deadline = question, deadline
+        self.questions = wire.Questions(question, deadline)
         self.notes: set[str] = set()
         self._known: dict[tuple[dns.name.Name, dns.rdatatype.RdataType], Future[Optional[dns.message.Message]]] = {}
         self._delegated: dict[dns.name.Name, Future[Optional[_Delegation]]] = {}
-        self._mute: set[str] = set()
         self._lock = threading.Lock()
 
     def owner(self, name: str) -> tuple[Owner, list[Future[Seen]]]:
@@ -228,18 +204,18 @@ class _Asking:
 
     def exchangers(self, domain: str) -> Optional[tuple[str, ...]]:
         """The MX hosts of a mail domain; empty if it has none, None if there is no usable answer."""
-        name = _named(domain)
+        name = named(domain)
         answer = self._once(name, dns.rdatatype.MX) if name is not None else None
         if name is None or answer is None or answer.rcode() not in (dns.rcode.NOERROR, dns.rcode.NXDOMAIN):
             return None
         hops = hops_of(answer, name)
         rrsets = sets_of(answer.answer, dns.rdatatype.MX, hops[-1]) if hops else []
         # A host that is the root means: this domain takes no mail (RFC 7505).  There is no host to ask for then.
-        return tuple(sorted({_text(rdata.exchange) for rrset in rrsets for rdata in rrset}))
+        return tuple(sorted({text_of(rdata.exchange) for rrset in rrsets for rdata in rrset}))
 
     def host(self, host: str) -> tuple[Optional[tuple[str, ...]], str]:
         """The addresses of a host (None if there is no usable answer), and its canonical name if it is an alias."""
-        name = _named(host)
+        name = named(host)
         if name is None:
             return (), ""
         found: list[str] = []
@@ -251,7 +227,7 @@ class _Asking:
             hops = hops_of(answer, name)
             if not hops:
                 return None, alias
-            alias = _text(hops[-1]) if hops[-1] != name else alias
+            alias = text_of(hops[-1]) if hops[-1] != name else alias
             found += [rdata.address for rrset in sets_of(answer.answer, kind, hops[-1]) for rdata in rrset]
         return tuple(sorted(found)), alias
 
@@ -400,7 +376,7 @@ class _Asking:
             return Seen(where, Outcome.ERROR)
         inception, expiration = validity_of(answer.answer, dns.rdatatype.CNAME, alias)
         # A cache may hold an alias to somewhere else for as long.
-        ttl, signed = max(rrset.ttl for rrset in found), _signed(answer.answer)
+        ttl, signed = max(rrset.ttl for rrset in found), is_signed(answer.answer)
         return Seen(where, Outcome.ANSWER, frozenset(), ttl, signed, inception, expiration, to.to_text())
 
     def _authority(
@@ -426,7 +402,7 @@ class _Asking:
         if isinstance(answer, Outcome):
             return Seen(where, answer)
         records, ttl = tlsa_set(answer, name)
-        signed = _signed([*answer.answer, *answer.authority])
+        signed = is_signed([*answer.answer, *answer.authority])
         if records:
             return Seen(where, Outcome.ANSWER, records, ttl, signed, *validity_of(answer.answer, dns.rdatatype.TLSA, name))
         if answer.answer and any(rrset.rdtype != dns.rdatatype.RRSIG for rrset in answer.answer):
@@ -443,7 +419,7 @@ class _Asking:
         """What a name server says, without recursion."""
         query = dns.message.make_query(name, kind, want_dnssec=True, payload=1232)
         query.flags &= ~dns.flags.RD
-        return self._send(query, Server(address, self.port))
+        return self.questions.send(query, Server(address, self.port))
 
     def _once(self, name: dns.name.Name, kind: dns.rdatatype.RdataType) -> Optional[dns.message.Message]:
         """As :meth:`_recurse`, once a survey: a hundred owner names have few zones."""
@@ -465,114 +441,5 @@ class _Asking:
             return None
         query = dns.message.make_query(name, kind, want_dnssec=True, payload=1232)
         query.flags |= dns.flags.RD | dns.flags.AD | flags
-        answer = self._send(query, self.by)
+        answer = self.questions.send(query, self.by)
         return None if isinstance(answer, Outcome) else answer
-
-    def _send(self, query: dns.message.Message, server: Server) -> Union[dns.message.Message, Outcome]:
-        """The answer; ``SILENT`` without one in time, ``ERROR`` if there is one that cannot be read.
-
-        It is asked for by UDP, again if there is none, and by TCP if there is still none.  A datagram that cannot be read may
-        be anybody's: then TCP tells at once.  Whoever said nothing to all of that is asked only once for anything else: a dead
-        server must not use up the time of the others.
-        """
-        if server.address in self._mute:
-            return self._try(query, server, True)
-        found, asked_by_tcp = self._try(query, server, False), False
-        for _ in range(TRIES - 1):
-            if found is Outcome.ERROR and not asked_by_tcp:
-                found, asked_by_tcp = self._try(query, server, False, True), True
-                if found is Outcome.ERROR:
-                    return found
-            if not isinstance(found, Outcome):
-                return found
-            found = self._try(query, server, True)
-        if isinstance(found, Outcome) and not asked_by_tcp:
-            found = self._try(query, server, False, True)
-        if found is Outcome.SILENT:
-            with self._lock:
-                self._mute.add(server.address)
-        return found
-
-    def _try(
-        self, query: dns.message.Message, server: Server, forgiving: bool, tcp: bool = False
-    ) -> Union[dns.message.Message, Outcome]:
-        """Ask once.
-
-        :param forgiving: whether to wait on after a datagram that is no answer, where dnspython can.
-        """
-        left = min(self.question, self.deadline - time.monotonic())
-        if left <= 0:
-            return Outcome.SILENT
-        try:
-            if tcp:
-                return dns.query.tcp(query, server.address, left, server.port)
-            more = _FORGIVING if forgiving else {}
-            return dns.query.udp_with_fallback(query, server.address, left, server.port, ignore_unexpected=True, **more)[0]
-        except (dns.exception.Timeout, OSError, EOFError):
-            return Outcome.SILENT
-        except Exception:
-            # What a stranger sends is parsed here, by a library of which each version has its own surprises.
-            return Outcome.ERROR
-
-
-def sets_of(
-    section: Sequence[dns.rrset.RRset], kind: dns.rdatatype.RdataType, name: Optional[dns.name.Name] = None
-) -> list[dns.rrset.RRset]:
-    """The sets of one type in a section of an answer, of one name or of all; of the Internet's class only.
-
-    Of another class, an address is something else, or nothing that can be read.
-    """
-    found = [rrset for rrset in section if (rrset.rdclass, rrset.rdtype) == (dns.rdataclass.IN, kind)]
-    return found if name is None else [rrset for rrset in found if rrset.name == name]
-
-
-def hops_of(answer: dns.message.Message, name: dns.name.Name) -> tuple[dns.name.Name, ...]:
-    """``name``, and where the aliases of an answer lead, hop by hop; empty if they lead round."""
-    aliases = {rrset.name: rrset[0].target for rrset in sets_of(answer.answer, dns.rdatatype.CNAME)}
-    hops = [name]
-    while hops[-1] in aliases:
-        if len(hops) > _ALIASES:
-            return ()
-        hops.append(aliases[hops[-1]])
-    return tuple(hops)
-
-
-def validity_of(
-    section: Sequence[dns.rrset.RRset], kind: dns.rdatatype.RdataType, name: Optional[dns.name.Name] = None
-) -> tuple[Optional[datetime.datetime], Optional[datetime.datetime]]:
-    """Since when, and until when, the sets of one type in a section are signed, of one name or of all; None if they are not.
-
-    Of several signatures one is enough for a validator (RFC 4035 section 5.3.3), so the earliest and the latest count.
-    """
-    found = [rrset for rrset in sets_of(section, dns.rdatatype.RRSIG, name) if rrset.covers == kind]
-    dates = [(rdata.inception, rdata.expiration) for rrset in found for rdata in rrset]
-    if not dates:
-        return None, None
-    utc = datetime.timezone.utc
-    first, last = min(begin for begin, _ in dates), max(end for _, end in dates)
-    return datetime.datetime.fromtimestamp(first, utc), datetime.datetime.fromtimestamp(last, utc)
-
-
-def tlsa_set(answer: dns.message.Message, name: dns.name.Name) -> tuple[frozenset[Data], int]:
-    """The TLSA set of ``name``, and its TTL."""
-    found = sets_of(answer.answer, dns.rdatatype.TLSA, name)
-    data = [Data(one.usage, one.selector, one.mtype, one.cert.hex().upper()) for rrset in found for one in rrset]
-    return frozenset(data), max((rrset.ttl for rrset in found), default=0)
-
-
-def _signed(section: Sequence[dns.rrset.RRset]) -> bool:
-    return any(rrset.rdtype == dns.rdatatype.RRSIG for rrset in section)
-
-
-def _named(host: str) -> Optional[dns.name.Name]:
-    """The absolute name of a host; None if the text is no name in the DNS."""
-    try:
-        return dns.name.from_text(host)
-    except Exception:
-        # What dnspython raises for a text that is no name depends on its version.
-        return None
-
-
-def _text(name: dns.name.Name) -> str:
-    """A name in lower case, without the final dot; the root is an empty text."""
-    return name.to_text(omit_final_dot=True).lower() if name != dns.name.root else ""

@@ -31,7 +31,7 @@ import dns.tsig
 import dns.tsigkeyring
 import dns.update
 
-from certbot_dovecot.dane import survey, tlsa
+from certbot_dovecot.dane import tlsa, wire
 from certbot_dovecot.dane.answers import Data, Key
 from certbot_dovecot.dane.publish import Change, Credentials, change
 from certbot_dovecot.problems import ServerProblem
@@ -106,11 +106,11 @@ class Primary:
             answer = self._question(name, dns.rdatatype.TLSA)
             if answer.rcode() not in (dns.rcode.NOERROR, dns.rcode.NXDOMAIN) or not answer.flags & dns.flags.AA:
                 raise self._refuses(f"it does not answer for {name} with authority ({_rcode(answer)})", _ZONE)
-            hops = survey.hops_of(answer, name)
+            hops = wire.hops_of(answer, name)
             if not hops:
                 break
             if hops[-1] == name:
-                return name.to_text(), survey.tlsa_set(answer, name)[0]
+                return name.to_text(), wire.tlsa_set(answer, name)[0]
             name = hops[-1]
         raise self._refuses(f"the aliases of {owner} lead round", "Mend them")
 

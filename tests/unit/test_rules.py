@@ -38,8 +38,8 @@ RULES = {
     17: ("only a resolver that is trusted says what is secure", "unit/test_rollover.py"),
     18: ("a record goes only when every address of its hosts serves a key that the others match", "unit/test_dane_hosts.py"),
     19: ("the owner names are those under which others reach the host, not the certificate's only", "unit/test_dane_hosts.py"),
-    26: ("evidence needs continuity and a true clock: a gap between looks begins T0 anew", "unit/test_rollover.py"),
-    27: ("silence is no regression: it holds the switch, and if it lasts it is a gap", "unit/test_rollover.py"),
+    26: ("evidence needs continuity and a true clock: a gap between looks begins T0 anew", "unit/test_evidence.py"),
+    27: ("silence is no regression: it holds the switch, and if it lasts it is a gap", "unit/test_evidence.py"),
     29: ("what is asked is the world's view: the parent zone counts, and TTLs age", "unit/test_survey.py"),
 }
 

@@ -11,7 +11,7 @@ import dns.rdatatype
 import dns.rrset
 import pytest
 
-from certbot_dovecot.dane import rollover, survey
+from certbot_dovecot.dane import rollover, survey, wire
 from certbot_dovecot.dane.answers import Key, Outcome, Validity
 from certbot_dovecot.dane.rollover import Kind
 from certbot_dovecot.dane.survey import Server
@@ -235,7 +235,7 @@ def test_d27_a_dead_server_does_not_use_up_the_time_of_others(ask):
 def test_d27_a_stray_datagram_is_no_end(ask, monkeypatch, forgiving):
     """One that is no answer comes first; dnspython before 2.6 ends there, and so the question is asked again."""
     if not forgiving:
-        monkeypatch.setattr(survey, "_FORGIVING", {})
+        monkeypatch.setattr(wire, "_FORGIVING", {})
     first = []
 
     def strayed(query, tcp):
