@@ -312,7 +312,7 @@ def _unseen(evidence: Optional[Evidence], floor: datetime.timedelta) -> str:
     return (
         f"the DNS was not seen as a whole between {evidence.gap:%Y-%m-%d %H:%M} and {evidence.since:%Y-%m-%d %H:%M} UTC, which "
         f"is more than {hours:g} hours, so that the wait began anew (certbot renew must run more often than that, best twice a "
-        "day, or --dovecot-dane-floor be longer); "
+        "day); "
     )
 
 

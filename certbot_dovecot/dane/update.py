@@ -11,7 +11,8 @@ the set is read again.  When the DNS has it is for a survey to say, never for th
 Aliases are followed, as far as this server has their zones (rule D15).
 
 Fails as a :class:`~certbot_dovecot.problems.ServerProblem`: no answer, a refusal, a wrong key, an owner name that is in none of
-the server's zones.  Owner names that were changed before stay changed; running it again does the rest.
+the server's zones, clocks that differ by more than TSIG allows.  Owner names that were changed before stay changed; running it
+again does the rest.
 """
 
 from __future__ import annotations
@@ -159,6 +160,12 @@ class Primary:
     def _exchange(self, message: dns.message.Message) -> dns.message.Message:
         try:
             return dns.query.tcp(message, self.credentials.address, self.seconds, self.credentials.port)
+        except (dns.tsig.PeerBadTime, dns.tsig.BadTime) as exc:
+            # RFC 8945 section 5.2.3: it says so of our time, or we of its answer's.
+            raise self._refuses(
+                "its clock and that of this host differ by more than five minutes, which TSIG does not allow (BADTIME)",
+                "Set both clocks (NTP), then run the command again",
+            ) from exc
         except (dns.exception.DNSException, OSError, EOFError) as exc:
             said = str(exc) or type(exc).__name__
             raise self._refuses(f"no usable answer: {said}", f"See that it runs and can be reached. {_FILE}") from exc
