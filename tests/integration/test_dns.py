@@ -57,7 +57,10 @@ def test_what_the_survey_tells_apart(servers):
     assert (alias.validity, alias.resolved) == (Validity.SECURE, ONE)
     assert alias.target == "_dane.secure.test."
     # Both servers for the alias, and both for what stands where it leads.
-    assert [seen.records for seen in alias.seen] == [ONE] * 4
+    assert [(seen.alias, seen.records) for seen in alias.seen] == [("", ONE), ("_dane.secure.test.", frozenset())] * 2
+    # D26: Knot's signatures are of now, and BIND's too.
+    assert all(seen.inception < clock() < seen.expiration for owner in (secure, absent, alias) for seen in owner.seen)
+    assert {(seen.inception, seen.expiration) for seen in plain.seen} == {(None, None)}
 
 
 def test_what_is_decided_of_each(servers):

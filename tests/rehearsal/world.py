@@ -19,7 +19,8 @@ until every entry of every cache has run out (more than twice the longest TTL), 
 
 The signed zone is ``example.test``.  127.0.0.2 is its primary; 127.0.0.3 the secondary, which is told of news as late as
 :attr:`World.lag` says; 127.0.0.4 the cache that asks both, and the one in ``/etc/resolv.conf``; 127.0.0.5 the worst cache,
-which only ever asks the secondary; 127.0.0.6 takes dynamic updates (:mod:`tests.rehearsal.border`).
+which only ever asks the secondary; 127.0.0.6 takes dynamic updates (:mod:`tests.rehearsal.border`).  127.0.0.12 and 127.0.0.13
+stand in the zone as the addresses of the name servers: whoever asks there gets their answers, with dates of this calendar.
 """
 
 from __future__ import annotations
@@ -48,6 +49,7 @@ from tests.rehearsal import border
 
 ZONE, NAME = "example.test", distribution.HOSTNAME
 RESOLVER, WORST, UPDATES = "127.0.0.4", "127.0.0.5", "127.0.0.6"
+FIRST, SECOND = "127.0.0.12", "127.0.0.13"
 #: Seconds, real ones: the longest that a cache holds a set, and the absence of one.
 TTL, NEGATIVE = 2, 1
 #: Seconds of the calendar in a real one.
@@ -64,7 +66,7 @@ NOTHING = datetime.timedelta()
 
 _TEXT = (
     f"$ORIGIN {ZONE}.\n$TTL {TTL}\n@ IN SOA ns1 hostmaster 1 3600 600 86400 {NEGATIVE}\n@ IN NS ns1\n@ IN NS ns2\n"
-    f"@ IN MX 10 mail\nns1 IN A {PRIMARY}\nns2 IN A {SECONDARY}\nmail IN A 127.0.0.1\n"
+    f"@ IN MX 10 mail\nns1 IN A {FIRST}\nns2 IN A {SECOND}\nmail IN A 127.0.0.1\n"
 )
 #: The same, where the name has a second host; and where the MX host has a name that the certificate does not have.
 TWO_HOSTS = _TEXT.replace("mail IN A 127.0.0.1\n", f"mail IN A {second.HERE}\nmail IN A {second.THERE}\n")
@@ -115,6 +117,10 @@ class World:
         """The date and time, UTC."""
         real, date = self._anchor
         return date + datetime.timedelta(seconds=(time.monotonic() - real) * SCALE)
+
+    def date_of(self, moment: float) -> float:
+        """A time of the machine's clock, as the calendar has it now; both in seconds since 1970."""
+        return self.now().timestamp() + (moment - time.time()) * SCALE
 
     def advance(self, span: datetime.timedelta) -> None:
         """Let time pass."""
@@ -242,6 +248,9 @@ def enter(
                 f"dns_rfc2136_secret = {servers.secret}\ndns_rfc2136_algorithm = HMAC-SHA256\n"
             )
         world = World(here, servers, mx=mx)
+        for address, server in ((FIRST, PRIMARY), (SECOND, SECONDARY)):
+            subprocess.run(["ip", "addr", "add", f"{address}/8", "dev", "lo"], check=True)
+            stack.enter_context(border.ask(address, server, world.date_of))
         stop = threading.Event()
         teller = threading.Thread(target=world.tell_secondary, args=(stop,), daemon=True)
         teller.start()
