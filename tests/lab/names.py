@@ -310,7 +310,7 @@ def _knot(names: Names, signing: bool) -> str:
     # Half of the time is over when they are made anew; nothing else is to be waited for.
     short = (
         f"    rrsig-lifetime: {seconds}s\n    rrsig-refresh: {seconds // 2}s\n    rrsig-pre-refresh: 1s\n"
-        "    propagation-delay: 0s\n    dnskey-ttl: 1s\n    zone-max-ttl: 2s\n"
+        f"    propagation-delay: 0s\n    dnskey-ttl: 1s\n    zone-max-ttl: {seconds // 6}s\n"
         if seconds
         else "    rrsig-lifetime: 7000d\n    rrsig-refresh: 1d\n"
     )

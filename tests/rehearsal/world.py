@@ -1,16 +1,17 @@
 """The world of a rehearsal: a mail host, its CA, its signed zone on two name servers, two caches, and one calendar for all.
 
 The calendar is :meth:`World.now`.  certbot runs under faketime at that date, and the CA lives in it too (``tests.lab.clock``),
-so that certificates are due and expire as they would.  It begins at a fixed date, and never stands still: what is two seconds
-in a cache is most of a day.
+so that certificates are due and expire as they would.  It begins at a fixed date, and never stands still: what is six seconds
+in a cache is most of a day.  A run of certbot must take less than 48 hours, or the looks at the DNS are too far apart (rule
+D26): hence the scale, which a busy machine keeps, too.
 
 ==========================  ================  ======================================================
 what                        real time         stands for
 ==========================  ================  ======================================================
-:data:`SCALE`               5 s               48 hours, the least that a rollover waits (rule D6)
-the longest TTL of a cache  2 s               19 hours: no cache holds a record for longer, whatever
+:data:`SCALE`               15 s              48 hours, the least that a rollover waits (rule D6)
+the longest TTL of a cache  6 s               19 hours: no cache holds a record for longer, whatever
                                               its TTL says (``cache-max-ttl``)
-a negative answer           1 s               10 hours
+a negative answer           3 s               10 hours
 ==========================  ================  ======================================================
 
 Name servers and caches have the machine's clock.  What makes the two consistent: no cache ever has less than its share.  As
@@ -51,9 +52,9 @@ ZONE, NAME = "example.test", distribution.HOSTNAME
 RESOLVER, WORST, UPDATES = "127.0.0.4", "127.0.0.5", "127.0.0.6"
 FIRST, SECOND = "127.0.0.12", "127.0.0.13"
 #: Seconds, real ones: the longest that a cache holds a set, and the absence of one.
-TTL, NEGATIVE = 2, 1
+TTL, NEGATIVE = 6, 3
 #: Seconds of the calendar in a real one.
-SCALE = 48 * 3600 / 5
+SCALE = 48 * 3600 / 15
 #: Up to here time passes by waiting; seconds that are stood by before a longer jump.
 STEP, STAND_BY = datetime.timedelta(hours=48), 2 * TTL + 0.5
 #: When every rehearsal begins.
