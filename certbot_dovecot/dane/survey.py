@@ -344,14 +344,17 @@ class _Asking:
         while zone is not None and zone.name != dns.name.root:
             zones.append(zone)
             zone = self._zone(zone.name.parent())
-        above = zone
+        trusted = self.by is not None and self.by.trusted
+        above, signed = zone, bool(zones)
         for one in reversed(zones):
-            if not self._has_ds(one.name, above):
-                return False
-            if self.by is not None and self.by.trusted and not one.secure:
-                return True
+            if trusted and one.secure:
+                signed = True
+            else:
+                signed = signed and self._has_ds(one.name, above)
+                if trusted and signed:
+                    return True
             above = one
-        return bool(zones) and not (self.by is not None and self.by.trusted)
+        return signed and not trusted
 
     def _has_ds(self, zone: dns.name.Name, parent: Optional[_Zone]) -> bool:
         answer = self._once(zone, dns.rdatatype.DS)
