@@ -232,10 +232,10 @@ def test_d26_a_host_that_was_down_does_not_switch_at_its_first_look(mailhost, na
     """The next record was out in December and in again, and nobody saw it: T0 begins anew, and that is said."""
     mailhost.certbot(*INSTALL)
     first = key_of(NAME)
-    names.update("secure.test", ("_993._tcp.mail", f"3 1 1 {first}"))
+    names.update("secure.test", ("_993._tcp.mail", f"3 1 1 {first}"), ("_dane", f"3 1 1 {first}"))
     mailhost.run("certbot-dovecot", "standby", NAME)
     second = key_of(OTHER)
-    names.update("secure.test", ("_993._tcp.mail", f"3 1 1 {second}"))
+    names.update("secure.test", ("_993._tcp.mail", f"3 1 1 {second}"), ("_dane", f"3 1 1 {second}"))
     names.catch_up()
     mailhost.certbot("renew", "-q", at="2026-11-28 12:00:00")
     mailhost.certbot("renew", "-q", at="2026-11-30 11:00:00")
