@@ -65,8 +65,12 @@ def tend(way: Way, name: str) -> Told:
     finished = finish(way, pair)
     if finished is None and not pair.ledger.due(way.clock()):
         return Told()
-    told = _advance(way, finished or _find(way, pair.name))
-    return replace(told, switched=True) if finished is not None else told
+    if finished is None:
+        return _advance(way, _find(way, pair.name))
+    try:
+        return replace(_advance(way, finished), switched=True)
+    except Problem as problem:
+        raise _after(finished, problem) from problem
 
 
 def roll(way: Way, name: str) -> Told:
@@ -196,15 +200,20 @@ def _advance(way: Way, pair: Pair, wanted: bool = False) -> Told:
         stop = "an endpoint does not tell what it serves" if dark else _stop(way, pair)
         if not stop:
             pair = switch(way, pair, step.reason)
-            # D8: verified, so the old record may go.
-            places = watch.places(way, replace(seen, pair=pair))
-            pair, changes = publishing.publish_them(way, pair, places)
-            notes += [_switched(pair), *published(changes)]
-            todo = publishing.todo(pair, publishing.after(places, changes), way.clock())
-            warnings = (*refusals(changes), *_by_hand(todo, step), *_say_held(way, pair, todo), *_say_beside(way, pair, seen))
-            return Told(tuple(notes), warnings, step, True)
+            try:
+                # D8: verified, so the old record may go.
+                places = watch.places(way, replace(seen, pair=pair))
+                pair, changes = publishing.publish_them(way, pair, places)
+                notes += [_switched(pair), *published(changes)]
+                todo = publishing.todo(pair, publishing.after(places, changes), way.clock())
+                more = [*_say_held(way, pair, todo), *_say_beside(way, pair, seen)]
+                return Told(tuple(notes), (*refusals(changes), *_by_hand(todo, step), *more), step, True)
+            except Problem as problem:
+                raise _after(pair, problem) from problem
         step = Step(Kind.KEEP, stop, step.until)
     todo = publishing.todo(pair, places, way.clock())
+    if _began_anew(pair, step) and not due:
+        notes.append(f"{pair.name}: {sentence(step.reason)}")
     more = [*_say_zones(way, pair, changes, todo, due), *_say_beside(way, pair, seen)]
     theirs = _of_refused(changes, todo)
     todo = replace(todo, add=tuple(line for line in todo.add if line not in theirs))
@@ -218,6 +227,20 @@ def allows(pair: Pair, step: Step) -> bool:
     :raises Problem: a leaf cannot be read.
     """
     return pair.standby is not None and not pair.standby.spent() and step.kind in (Kind.SWITCH, Kind.FREE)
+
+
+def _began_anew(pair: Pair, step: Step) -> bool:
+    """Whether the wait began anew because nobody looked for too long (rule D26): a timer may be too rare."""
+    evidence = pair.ledger.evidence
+    return step.kind is Kind.WAIT and evidence is not None and evidence.gap is not None
+
+
+def _after(pair: Pair, problem: Problem) -> Problem:
+    """What went wrong after a switch, which is done all the same."""
+    return Problem(
+        f"{_switched(pair)} What belongs to it in the DNS is not done: {problem}",
+        todo="The next certbot renew does the rest, or says what is missing",
+    )
 
 
 def _stop(way: Way, pair: Pair) -> str:
@@ -241,6 +264,8 @@ def _say(way: Way, pair: Pair, step: Step, todo: Todo, due: bool) -> list[str]:
         sentences = [f"{name}: {sentence(step.reason)} Add to the DNS{one_change(todo.add)}:", *_indented(todo.add)]
     elif todo.remove and step.kind is Kind.RETIRE:
         sentences = [f"{name}: records of a key that is not served any more may go:", *_indented(todo.remove)]
+    elif _began_anew(pair, step) and due:
+        sentences = [f"{name}: the rotation of the key is due, and waits: {sentence(step.reason)}"]
     elif step.kind is Kind.PUBLISH and due:
         sentences = [f"{name}: the rotation of the key is due, and waits until the DNS has the next: {sentence(step.reason)}"]
     else:

@@ -21,7 +21,7 @@ from typing import Any, Optional
 
 from certbot_dovecot import files, glance
 from certbot_dovecot.dane.answers import AddressAnswer, Data, Key, Outcome, Owner, Seen, Survey, Validity
-from certbot_dovecot.dane.rollover import Evidence
+from certbot_dovecot.dane.evidence import LONGEST, Evidence
 from certbot_dovecot.files import Signature
 from certbot_dovecot.problems import StateProblem
 from certbot_dovecot.store import Folder
@@ -31,6 +31,7 @@ FORMAT = 1
 _TURNS = 20
 #: So long, nobody is asked to delete what we deleted.
 _LATELY = datetime.timedelta(days=14)
+_LONG_AGO = datetime.datetime(1970, 1, 1, tzinfo=datetime.timezone.utc)
 
 
 @dataclass(frozen=True)
@@ -163,7 +164,7 @@ def parse(data: bytes, path: str) -> Ledger:
             standby=_text(raw["standby"]),
             turning=_text(raw["turning"]),
             turns=tuple(Turn(_time(at), _text(to), _text(spki), _text(why)) for at, to, spki, why in raw["turns"]),
-            asked=None if raw["asked"] is None else _time(raw["asked"]),
+            asked=_time_or_none(raw["asked"]),
             signature=tuple((_text(p), int(m), int(s), int(i)) for p, m, s, i in raw["signature"]),
             evidence=None if evidence is None else _evidence(evidence),
             ours=frozenset((_text(owner), _data(one)) for owner, one in raw["ours"]),
@@ -188,16 +189,21 @@ def dump(ledger: Ledger) -> bytes:
         "standby": ledger.standby,
         "turning": ledger.turning,
         "turns": [(turn.at.isoformat(), turn.to, turn.spki, turn.reason) for turn in ledger.turns],
-        "asked": ledger.asked.isoformat() if ledger.asked else None,
+        "asked": _said(ledger.asked),
         "signature": ledger.signature,
         "evidence": evidence
         and {
             "current": evidence.current,
             "following": evidence.following,
             "owners": sorted(evidence.owners),
-            "since": evidence.since.isoformat() if evidence.since else None,
+            "since": _said(evidence.since),
+            # What a version before the ones below reads.
             "ttl": evidence.ttl,
             "stood": evidence.stood,
+            "ttls": [(seconds, when.isoformat()) for seconds, when in evidence.ttls],
+            "looked": _said(evidence.looked),
+            "gap": _said(evidence.gap),
+            "least": _said(evidence.least),
         },
         "ours": sorted((owner, str(data)) for owner, data in ledger.ours),
         "dropped": sorted((owner, str(data), when.isoformat()) for owner, data, when in ledger.dropped),
@@ -247,11 +253,17 @@ def _plain(value: object) -> object:
 
 def _owner(raw: Mapping[str, Any]) -> Owner:
     seen = (
-        Seen(_text(one["server"]), Outcome(one["outcome"]), _set(one["records"]), int(one["ttl"]), bool(one["signed"]))
+        Seen(
+            _text(one["server"]), Outcome(one["outcome"]), _set(one["records"]), int(one["ttl"]), bool(one["signed"]),
+            # A survey of an earlier format has none of these.
+            _time_or_none(one.get("inception")), _time_or_none(one.get("expiration")), _text(one.get("alias", "")),
+        )
         for one in raw["seen"]
-    )
-    validity, wildcard = Validity(raw["validity"]), _text(raw.get("wildcard", ""))
-    return Owner(_text(raw["name"]), tuple(seen), validity, _set(raw["resolved"]), _text(raw["target"]), wildcard)
+    )  # fmt: skip
+    return Owner(
+        _text(raw["name"]), tuple(seen), Validity(raw["validity"]), _set(raw["resolved"]), _text(raw["target"]),
+        _text(raw.get("wildcard", "")), bool(raw.get("secured", False)),
+    )  # fmt: skip
 
 
 def _address(raw: Mapping[str, Any]) -> AddressAnswer:
@@ -270,15 +282,28 @@ def _data(raw: object) -> Data:
 
 
 def _evidence(raw: Mapping[str, Any]) -> Evidence:
-    since = raw["since"]
+    since = _time_or_none(raw["since"])
+    # Of an earlier format: it does not say when a TTL was seen, nor when the last look was, so that T0 begins anew.
+    ttls = raw.get("ttls", [(raw["ttl"], (since or _LONG_AGO).isoformat())])
     return Evidence(
         _text(raw["current"]),
         _text(raw["following"]),
         frozenset(map(_text, raw["owners"])),
-        None if since is None else _time(since),
-        int(raw["ttl"]),
+        since,
+        tuple((min(int(seconds), LONGEST), _time(when)) for seconds, when in ttls),
         bool(raw["stood"]),
+        _time_or_none(raw.get("looked")),
+        _time_or_none(raw.get("gap")),
+        _time_or_none(raw.get("least")),
     )
+
+
+def _said(time: Optional[datetime.datetime]) -> Optional[str]:
+    return time.isoformat() if time else None
+
+
+def _time_or_none(raw: object) -> Optional[datetime.datetime]:
+    return None if raw is None else _time(raw)
 
 
 def _time(raw: object) -> datetime.datetime:

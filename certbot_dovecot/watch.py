@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Callable, Optional
 
 from certbot_dovecot import files, jobs, ledger, pairs, progress, records, rotation, store
 from certbot_dovecot.commands import Runner
-from certbot_dovecot.dane import gates, publish, rollover, tlsa
+from certbot_dovecot.dane import evidence, gates, publish, rollover, tlsa
 from certbot_dovecot.dane.answers import Key, Survey
 from certbot_dovecot.dane.hosts import Lookup
 from certbot_dovecot.dane.publish import Place
@@ -37,7 +37,7 @@ from certbot_dovecot.state import Options
 from certbot_dovecot.transaction import Checkpoint
 
 if TYPE_CHECKING:
-    from certbot_dovecot.dane import survey
+    from certbot_dovecot.dane.wire import Server
 
 #: Asks the DNS for the records of owner names: the real one is :func:`ask_dns`.
 Ask = Callable[[Options, Sequence[str]], Survey]
@@ -102,7 +102,7 @@ class Look:
     def ttl(self) -> int:
         """The longest that a cache may hold one of these sets, seconds."""
         known = self.pair.ledger.evidence.ttl if self.pair.ledger.evidence else 0
-        return max([known, *(seen.ttl for owner in self.survey.owners for seen in owner.seen)])
+        return max([known, *(evidence.lasts(seen) for owner in self.survey.owners for seen in owner.seen)])
 
 
 def ask_dns(chosen: Options, owners: Sequence[str]) -> Survey:
@@ -129,7 +129,7 @@ def look_up(chosen: Options, hosts: Sequence[str], domains: Sequence[str]) -> Lo
         return survey.look_up(hosts, domains, by)
 
 
-def _resolver(chosen: Options) -> Optional[survey.Server]:
+def _resolver(chosen: Options) -> Optional[Server]:
     """The resolver to ask.
 
     :raises ConfProblem: ``--dovecot-resolver`` is no address.
@@ -198,10 +198,10 @@ def judge(pair: Pair, relevant: Survey, now: datetime.datetime, wanted: bool, gu
     chosen, current = pair.options, pair.serving.key()
     due = wanted or rotation.is_due(chosen.key_rotation, pair.since(), now)
     floor = datetime.timedelta(hours=chosen.dane_floor)
-    evidence, retired = pair.ledger.evidence, pair.retired() if pair.standby else ()
+    known, retired = pair.ledger.evidence, pair.retired() if pair.standby else ()
     retired = tuple(key for key in retired if gates.may_go(relevant, key))
     ours = {name for name, _ in pair.ledger.ours} if chosen.publishes else set()
-    step = rollover.decide(relevant, evidence, current, pair.following(), now, floor, due, retired, guarded, ours)
+    step = rollover.decide(relevant, known, current, pair.following(), now, floor, due, retired, guarded, ours)
     deployed = pair.serving.record.spki if pair.serving.record else ""
     if step.kind is not Kind.FREE and deployed not in ("", current.sha256):
         return Step(Kind.KEEP, f"the servers do not have the present key of {pair.serving.lineage.name} yet")
@@ -321,8 +321,9 @@ def _note(
     """Take the look down; the ledger as it is then."""
 
     def add(known: Ledger) -> Ledger:
-        evidence = rollover.observe(known.evidence, relevant, current, following)
-        return replace(known, asked=said.at, signature=signature, evidence=evidence)
+        floor = datetime.timedelta(hours=pair.options.dane_floor)
+        made = rollover.observe(known.evidence, relevant, current, following, floor)
+        return replace(known, asked=said.at, signature=signature, evidence=made)
 
     if not note or (pair.standby is None and not pair.serving.installed):
         # None of our business: nothing of it is kept.

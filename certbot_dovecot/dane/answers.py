@@ -59,6 +59,9 @@ class Seen:
     :param records: the set; empty unless the outcome is ``ANSWER``.
     :param ttl: of the set; of the negative answer, min(SOA TTL, SOA MINIMUM), if there is none; seconds.
     :param signed: whether a signature came with it.
+    :param inception: since when the signatures of what it said are valid, UTC; None without one (RFC 4034 section 3.1.5).
+    :param expiration: until when, likewise.
+    :param alias: where it says that the owner name leads, if it was asked for the alias; what stands there others are asked.
     """
 
     server: str
@@ -66,6 +69,9 @@ class Seen:
     records: frozenset[Data] = frozenset()
     ttl: int = 0
     signed: bool = False
+    inception: Optional[datetime.datetime] = None
+    expiration: Optional[datetime.datetime] = None
+    alias: str = ""
 
 
 @dataclass(frozen=True)
@@ -79,6 +85,8 @@ class Owner:
     :param target: where its records stand, absolute: where its alias leads (rule D15), the wildcard that it is behind (D21),
         else the name itself; empty if that is not known.
     :param wildcard: the wildcard that its records, or its alias, were made from; empty for none.
+    :param secured: whether the parent zones say that its zone is signed (DS records), and the validating resolver does not; or,
+        where no resolver is trusted, whether they say so (rule D29).
     """
 
     name: str
@@ -87,6 +95,7 @@ class Owner:
     resolved: frozenset[Data] = frozenset()
     target: str = ""
     wildcard: str = ""
+    secured: bool = False
 
     @property
     def place(self) -> str:
@@ -101,7 +110,7 @@ class Owner:
     @property
     def given(self) -> Optional[frozenset[Data]]:
         """Every record that a name server gives for it, a resolver's memory left out; None if none of them could be asked."""
-        usable = [seen.records for seen in self.seen if seen.outcome in (Outcome.ANSWER, Outcome.ABSENT)]
+        usable = [seen.records for seen in self.seen if seen.outcome in (Outcome.ANSWER, Outcome.ABSENT) and not seen.alias]
         return frozenset().union(*usable) if usable else None
 
     @property

@@ -37,8 +37,9 @@ from typing import Optional
 
 from certbot_dovecot.dane import rollover
 from certbot_dovecot.dane.answers import AddressAnswer, Data, Key, Owner, Survey, host_of, port_of
+from certbot_dovecot.dane.evidence import FLOOR, Evidence
 from certbot_dovecot.dane.publish import Change, Place
-from certbot_dovecot.dane.rollover import Evidence, Standing
+from certbot_dovecot.dane.rollover import Standing
 
 
 @dataclass(frozen=True)
@@ -122,7 +123,7 @@ def keys_held(
     survey: Survey,
     evidence: Optional[Evidence],
     now: datetime.datetime,
-    floor: datetime.timedelta = rollover.FLOOR,
+    floor: datetime.timedelta = FLOOR,
 ) -> tuple[HeldKey, ...]:
     """Which keys must stay, and why; empty if every change may be made.
 

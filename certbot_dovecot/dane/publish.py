@@ -179,7 +179,7 @@ def places(
             tuple(keys),
             was.present | (given or frozenset()),
             was.dark or here is None,
-            min([was.ttl, *(seen.ttl for seen in owner.seen if seen.outcome is Outcome.ANSWER)]),
+            min([was.ttl, *(seen.ttl for seen in owner.seen if seen.outcome is Outcome.ANSWER and not seen.alias)]),
             was.blind or given is None,
             partial=was.partial or (bool(given) and any(seen.outcome is Outcome.ABSENT for seen in owner.seen)),
         )

@@ -7,8 +7,13 @@ the next key's record is published beside the current one, and the switch comes 
 
 * T0 is the moment at which *every* address of *every* name server gives both, and the answer validates (D5).  Any later survey
   that shows less takes T0 back: a regression resets it.
-* The earliest switch is T0 + max(2 x the largest TTL that was ever seen, the negative TTL among them while there was no set,
-  a floor of 48 hours) (D6).
+* Evidence needs continuity and a true clock (D26).  Nobody knows what was published while nobody looked: where two looks are
+  farther apart than :func:`longest_gap`, T0 begins anew at the second one.  So it does where the clock ran backwards.  A look
+  from a clock outside the validity of the answers' signatures proves nothing.
+* Silence is no regression (D27).  A name server that does not answer holds the switch, and if it stays silent its silence is a
+  gap; T0 stays.  What the others give counts all the same.
+* The earliest switch is T0 + max(2 x the largest TTL that is remembered, the negative TTL among them while there was no set,
+  a floor of 48 hours) (D6).  A TTL is remembered until looks without a gap have not seen it for three times itself (D29).
 * Right before the switch the DNS is asked again (D7).  On any doubt the key stays, and the renewal succeeds with it (R4).
 * Of every matching type of ``3 1`` in a set, one record matches what is served now and one what is served next (D2).
 
@@ -21,6 +26,9 @@ than twelve records (D4).  A stale ``3 1 1`` that matches nothing is harmless, a
 another usage or selector, ``2 1 1`` or ``3 0 1``, hold anything up: one record that matches is enough, and digests are compared
 within one usage and selector (D22; RFC 6698 section 4.1, RFC 7671 section 9).  That it may not match is worth a warning
 (:func:`beside`).
+
+Why no signature bridges a gap: that a set has the signature of the last look does not prove that it was there in between.  A
+signer may make the same one again (PowerDNS signs with dates that change once a week), and a zone may come from a backup.
 
 Nothing here does I/O or fails.
 """
@@ -35,9 +43,8 @@ from enum import Enum
 from typing import Optional
 
 from certbot_dovecot.dane.answers import AddressAnswer, Data, Key, Outcome, Owner, Survey, Validity
+from certbot_dovecot.dane.evidence import FLOOR, Evidence, longest_gap, remembered
 
-#: Rule D6.
-FLOOR = datetime.timedelta(hours=48)
 #: A survey is "right before the switch" (D7) for so long.
 FRESH = datetime.timedelta(minutes=5)
 #: Rule D4: some senders fail with more.
@@ -102,50 +109,69 @@ class Step:
     lasting: bool = False
 
 
-@dataclass(frozen=True)
-class Evidence:
-    """What all surveys so far amount to, for one pair of keys.
-
-    :param current: SHA-256 of the key that is served; T0 for another pair of keys is none.
-    :param following: of the one that comes next; empty if there is none.
-    :param owners: the owner names that have records; when one is added, T0 begins anew.
-    :param since: T0, or since when there are no records any more; None while neither is reached.
-    :param ttl: the largest TTL that was ever seen, whatever the keys; seconds.
-    :param stood: whether a record that counts was ever seen.
-    """
-
-    current: str
-    following: str
-    owners: frozenset[str]
-    since: Optional[datetime.datetime] = None
-    ttl: int = 0
-    stood: bool = False
-
-
-def observe(was: Optional[Evidence], survey: Survey, current: Key, following: Optional[Key]) -> Evidence:
+def observe(
+    was: Optional[Evidence], survey: Survey, current: Key, following: Optional[Key], floor: datetime.timedelta = FLOOR
+) -> Evidence:
     """Add a survey to the evidence.
 
     TTLs outlive keys: what a cache holds was given under the TTL of that time, and a record of another key, or an edit, may
     have lowered it since.
 
+    A look that cannot see everything (a name server is silent, the clock is wrong) makes no evidence.  It only takes some away,
+    if what it does see is less than there was.
+
     :param was: the evidence so far; None for none.
     :param following: None if there is none.
+    :param floor: as :func:`decide` has it.
     """
     if was is None:
         was = Evidence("", "", frozenset())
     if not _concerns(was, current, following):
-        was = replace(was, current=current.sha256, following=_sha256(following), owners=frozenset(), since=None)
-    ttl = max([was.ttl, *(seen.ttl for owner in survey.owners for seen in owner.seen)])
+        was = replace(was, current=current.sha256, following=_sha256(following), owners=frozenset(), since=None, gap=None)
+    stood = was.stood or any(map(_published, survey.owners))
+    at, limit = survey.at, longest_gap(floor)
+    wrong = any(_clock(owner, at) for owner in survey.owners)
+    if wrong or any(map(_silent, survey.owners)):
+        owners, since = _left(was, survey, current, following, wrong)
+        return replace(was, owners=owners, since=since, stood=stood, ttls=remembered(was, survey, False, limit))
     counting = [owner for owner in survey.owners if _published(owner) or _doubt(owner)]
     owners = frozenset(owner.name for owner in counting)
     if counting:
         complete = following is not None and not any(_lacks(owner, current, following) for owner in counting)
     else:
         complete = bool(survey.owners)
-    # A clock that ran backwards makes an old T0 worthless; and T0 is one moment, the end of all records another.
-    held = was.since is not None and was.since <= survey.at and owners <= was.owners and bool(owners) == bool(was.owners)
-    since = (was.since if held else survey.at) if complete else None
-    return Evidence(was.current, was.following, owners, since, ttl, was.stood or any(map(_published, survey.owners)))
+    back = was.looked is not None and at < was.looked
+    # Where nobody looked there may have been records, or none.  That there are none now is as good as at a first look.
+    apart = was.looked is None or (at - was.looked > limit and bool(owners))
+    # T0 is one moment, the end of all records another.
+    held = was.since is not None and not back and owners <= was.owners and bool(owners) == bool(was.owners)
+    # A clock that is put right by less than a gap is not noticed.  T0 must not lie before that, then.
+    least = at + limit if back else was.least
+    ttls = remembered(was, survey, True, limit, back or apart)
+    made = replace(was, owners=owners, ttls=ttls, stood=stood, looked=at, least=least)
+    if not complete:
+        return replace(made, since=None, gap=None)
+    if held and not apart:
+        return made
+    return replace(made, since=max(at, least) if least else at, gap=was.looked if held else None)
+
+
+def _left(
+    was: Evidence, survey: Survey, current: Key, following: Optional[Key], wrong: bool
+) -> tuple[frozenset[str], Optional[datetime.datetime]]:
+    """What a look that cannot see everything leaves of the owner names and of T0.
+
+    :param wrong: whether the clock is, so that nothing validates at this host's resolver either.
+    """
+    heard = [replace(owner, seen=tuple(s for s in owner.seen if s.outcome is not Outcome.SILENT)) for owner in survey.owners]
+    heard = [replace(owner, validity=Validity.SECURE) if wrong else owner for owner in heard if owner.seen]
+    counting = {owner.name: owner for owner in heard if _published(owner) or _doubt(owner)}
+    gone = {owner.name for owner in heard if owner.name not in counting}
+    owners = was.owners - gone
+    less = following is None or any(_lacks(owner, current, following) for owner in counting.values())
+    if counting and less:
+        return owners, None
+    return owners, was.since if bool(owners) == bool(was.owners) else None
 
 
 def relevant(
@@ -233,7 +259,7 @@ def decide(
         return Step(Kind.KEEP, "the DNS could not be asked")
     if not timely(survey, now):
         return Step(Kind.LOOK, "the last look at the DNS is too long ago")
-    doubt = next((said for owner in survey.owners if (said := _doubt(owner))), "")
+    doubt = next((said for owner in survey.owners if (said := _clock(owner, survey.at) or _doubt(owner))), "")
     if doubt:
         return Step(Kind.KEEP, doubt)
     late = next((one for one in survey.owners if one.place in ours and not any(_sets(one)) and not _unsigned(one)), None)
@@ -271,7 +297,8 @@ def decide(
     if stale:
         return Step(Kind.RETIRE, stale, until)
     if now < until:
-        return Step(Kind.WAIT, f"caches may still hold the records of before, until {until:%Y-%m-%d %H:%M} UTC", until)
+        wait = f"caches may still hold the records of before, until {until:%Y-%m-%d %H:%M} UTC"
+        return Step(Kind.WAIT, f"{_unseen(known, floor)}{wait}", until)
     return Step(Kind.READY, proven, until)
 
 
@@ -344,6 +371,18 @@ def timely(survey: Survey, now: datetime.datetime) -> bool:
     return survey.at <= now <= survey.at + FRESH
 
 
+def _unseen(evidence: Optional[Evidence], floor: datetime.timedelta) -> str:
+    """That the wait began anew because nobody looked for too long, as the beginning of a sentence; empty if it did not."""
+    if evidence is None or evidence.gap is None or evidence.since is None:
+        return ""
+    hours = longest_gap(floor).total_seconds() / 3600
+    return (
+        f"the DNS was not seen as a whole between {evidence.gap:%Y-%m-%d %H:%M} and {evidence.since:%Y-%m-%d %H:%M} UTC, which "
+        f"is more than {hours:g} hours, so that the wait began anew (certbot renew must run more often than that, best twice a "
+        "day); "
+    )
+
+
 def _foreign(owner: Owner, survey: Survey, guarded: AbstractSet[str], keys: Sequence[Key]) -> str:
     """Why a guarded owner name keeps the key, and what ends that."""
     sharing = sorted(one.name for one in survey.owners if one.place == owner.place and one.name not in guarded)
@@ -403,13 +442,39 @@ def _published(owner: Owner) -> bool:
 
 def _unsigned(owner: Owner) -> bool:
     """Whether the zone is plainly unsigned."""
-    return not any(seen.signed for seen in owner.seen) and owner.validity is Validity.INSECURE
+    return not any(seen.signed for seen in owner.seen) and owner.validity is Validity.INSECURE and not owner.secured
+
+
+def _silent(owner: Owner) -> bool:
+    """Whether somebody who should say something of an owner name did not (D27)."""
+    return not owner.seen or any(seen.outcome is Outcome.SILENT for seen in owner.seen)
+
+
+def _clock(owner: Owner, at: datetime.datetime) -> str:
+    """How the clock of a look disagrees with the signatures of an answer (D26); empty if it does not."""
+    for seen in owner.seen:
+        if seen.inception is None or seen.expiration is None or seen.inception <= at <= seen.expiration:
+            continue
+        if at < seen.inception:
+            dates, why = f"valid only from {seen.inception:%Y-%m-%d %H:%M:%S} UTC on", "or that of the signer is"
+        else:
+            dates, why = f"not valid after {seen.expiration:%Y-%m-%d %H:%M:%S} UTC", "or the zone was not signed again in time"
+        return (
+            f"the signatures that {seen.server} gives for {owner.name} are {dates}, and the clock of this host says "
+            f"{at:%Y-%m-%d %H:%M:%S} UTC: the clock is wrong, {why}"
+        )
+    return ""
 
 
 def _doubt(owner: Owner) -> str:
     """Why nothing can be said of an owner name; empty if something can."""
     if owner.validity is Validity.BOGUS:
         return f"{owner.name} does not validate (DNSSEC)"
+    if owner.secured and (owner.validity is Validity.INSECURE or not any(seen.signed for seen in owner.seen)):
+        return (
+            f"the zone of {owner.name} is signed, as its parent zone says (DS), and this host gets an answer that is not: "
+            "others may see another zone than this host does (--dovecot-resolver)"
+        )
     if not owner.seen:
         return f"the name servers of {owner.name} could not be found"
     for seen in owner.seen:
@@ -449,7 +514,9 @@ def _lacks(owner: Owner, current: Key, following: Key) -> str:
         return said
     if owner.validity is not Validity.SECURE:
         return f"{owner.name} is not secure"
-    for place, records in [*((seen.server, seen.records) for seen in owner.seen), ("the resolver", owner.resolved)]:
+    # A name server of an alias was asked for the alias.  What stands where it leads others were asked.
+    given = [(seen.server, seen.records) for seen in owner.seen if not seen.alias]
+    for place, records in [*given, ("the resolver", owner.resolved)]:
         # A resolver may hold the older set for its TTL; that is what the wait is for, but what it says must not be wrong.
         wanted = (current,) if place == "the resolver" else (current, following)
         for key in wanted:

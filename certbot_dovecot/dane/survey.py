@@ -8,9 +8,14 @@ An answer may be made from a wildcard (D21).  Its signature tells: it counts few
 3.1.3).  Without signatures, the wildcards above the name are asked for, and one with the same records is taken for it.  Name
 servers that do not agree whether there is a wildcard in between are no usable answer.
 
-Promises: nothing hangs (2 seconds a question, 15 in all, everything at once), and nothing that an answer holds raises: what is
-not an answer to the question is an :class:`~certbot_dovecot.dane.answers.Outcome` that makes the rollover keep the key.  On a
-host without IPv6, IPv6 addresses of name servers are left out, and the survey says so.
+What is asked is the world's view (D29).  The parent zone is asked which name servers it delegates to, for a resolver may take
+the addresses from there: these are asked too.  And where an answer is not secure, the parent zones are asked for DS records: a
+zone that has them all the way down is signed for the world, whatever this host is shown (split horizon).
+
+Promises: nothing hangs (2 seconds a try, 15 in all, everything at once), and nothing that an answer holds raises: what is
+not an answer to the question is an :class:`~certbot_dovecot.dane.answers.Outcome` that makes the rollover keep the key.  A lost
+datagram is nothing: the question is asked again, twice, and then by TCP (D27).  Nor is a stray or forged one that is no answer.
+On a host without IPv6, IPv6 addresses of name servers are left out, and the survey says so.
 
 Trap: the system's resolver may be none (no ``/etc/resolv.conf``, or an empty one); then every owner name is without name
 servers, which is doubt.
@@ -24,7 +29,7 @@ import ipaddress
 import socket
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Optional, Union
@@ -33,34 +38,20 @@ import dns.exception
 import dns.flags
 import dns.message
 import dns.name
-import dns.query
 import dns.rcode
-import dns.rdataclass
 import dns.rdatatype
 import dns.resolver
-import dns.rrset
 
+from certbot_dovecot.dane import wire
 from certbot_dovecot.dane.answers import Data, Outcome, Owner, Seen, Survey, Validity
 from certbot_dovecot.dane.hosts import Lookup
+from certbot_dovecot.dane.wire import Server, hops_of, is_signed, named, sets_of, text_of, tlsa_set, validity_of
 
-#: Seconds for one question, and for all of them.
+#: Seconds for one try of a question, and for all questions.
 QUESTION, ALL = 2.0, 15.0
+#: How many addresses of the parent zone's name servers are tried.
+_PARENTS = 6
 _THREADS = 32
-_ALIASES = 8
-
-
-@dataclass(frozen=True)
-class Server:
-    """Where a DNS server listens.
-
-    :param trusted: whether its AD bit is believed.
-    """
-
-    address: str
-    port: int = 53
-    trusted: bool = False
-
-
 def resolver(said: str) -> Optional[Server]:
     """The resolver to ask.
 
@@ -148,6 +139,33 @@ def look_up(
     )
 
 
+@dataclass(frozen=True)
+class _Delegation:
+    """What a parent zone says of a zone.
+
+    :param hosts: the name servers.
+    :param glue: their addresses, where it gives them.
+    :param signed: whether it has a DS record.
+    """
+
+    hosts: frozenset[dns.name.Name] = frozenset()
+    glue: Mapping[dns.name.Name, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    signed: bool = False
+
+
+@dataclass(frozen=True)
+class _Zone:
+    """A zone, as the resolver knows it.
+
+    :param hosts: its name servers; none only for a root that nobody serves.
+    :param secure: whether the resolver says that this is secure.
+    """
+
+    name: dns.name.Name
+    hosts: frozenset[dns.name.Name]
+    secure: bool
+
+
 class _Asking:
     """One survey's questions."""
 
@@ -155,9 +173,10 @@ class _Asking:
 
     def __init__(self, by: Optional[Server], ipv6: bool, port: int, question: float, deadline: float) -> None:
         self.by, self.ipv6, self.port = by, ipv6, port
-        self.question, self.deadline = question, deadline
+        self.questions = wire.Questions(question, deadline)
         self.notes: set[str] = set()
         self._known: dict[tuple[dns.name.Name, dns.rdatatype.RdataType], Future[Optional[dns.message.Message]]] = {}
+        self._delegated: dict[dns.name.Name, Future[Optional[_Delegation]]] = {}
         self._lock = threading.Lock()
         #: What records, and aliases, of a name were made from, as each name server says.
         self._sources: dict[dns.name.Name, set[dns.name.Name]] = {}
@@ -179,10 +198,11 @@ class _Asking:
         asked = [self.pool.submit(self._ask, target, server, address) for server, address in self._servers(target)]
         for alias, to in zip(hops, hops[1:]):
             for server, address in self._servers(alias):
-                asked.append(self.pool.submit(self._ask_alias, alias, to, records, server, address))
+                asked.append(self.pool.submit(self._ask_alias, alias, to, server, address))
             if not self._servers(alias):
                 return Owner(name, (), validity), []
-        return Owner(name, (), validity, records, target.to_text()), asked
+        secured = validity in (Validity.INSECURE, Validity.UNKNOWN) and any(map(self._secured, hops))
+        return Owner(name, (), validity, records, target.to_text(), secured=secured), asked
 
     def finish(self, owner: Owner, asked: list[Future[Seen]]) -> Owner:
         """Collect the answers."""
@@ -201,18 +221,18 @@ class _Asking:
 
     def exchangers(self, domain: str) -> Optional[tuple[str, ...]]:
         """The MX hosts of a mail domain; empty if it has none, None if there is no usable answer."""
-        name = _named(domain)
+        name = named(domain)
         answer = self._once(name, dns.rdatatype.MX) if name is not None else None
         if name is None or answer is None or answer.rcode() not in (dns.rcode.NOERROR, dns.rcode.NXDOMAIN):
             return None
         hops = hops_of(answer, name)
         rrsets = sets_of(answer.answer, dns.rdatatype.MX, hops[-1]) if hops else []
         # A host that is the root means: this domain takes no mail (RFC 7505).  There is no host to ask for then.
-        return tuple(sorted({_text(rdata.exchange) for rrset in rrsets for rdata in rrset}))
+        return tuple(sorted({text_of(rdata.exchange) for rrset in rrsets for rdata in rrset}))
 
     def host(self, host: str) -> tuple[Optional[tuple[str, ...]], str]:
         """The addresses of a host (None if there is no usable answer), and its canonical name if it is an alias."""
-        name = _named(host)
+        name = named(host)
         if name is None:
             return (), ""
         found: list[str] = []
@@ -224,7 +244,7 @@ class _Asking:
             hops = hops_of(answer, name)
             if not hops:
                 return None, alias
-            alias = _text(hops[-1]) if hops[-1] != name else alias
+            alias = text_of(hops[-1]) if hops[-1] != name else alias
             found += [rdata.address for rrset in sets_of(answer.answer, kind, hops[-1]) for rdata in rrset]
         return tuple(sorted(found)), alias
 
@@ -242,20 +262,41 @@ class _Asking:
             return unchecked, Validity.BOGUS
         return None, Validity.UNKNOWN
 
-    def _servers(self, name: dns.name.Name) -> list[tuple[str, str]]:
-        """(name server, address) of the zone that ``name`` is in; empty if they cannot be found."""
-        zone = name
+    def _zone(self, name: dns.name.Name) -> Optional[_Zone]:
+        """The zone that ``name`` is in; None if the resolver does not answer."""
         while True:
-            answer = self._once(zone, dns.rdatatype.NS)
+            answer = self._once(name, dns.rdatatype.NS)
             if answer is None:
-                return []
-            hosts = [rdata.target for rrset in sets_of(answer.answer, dns.rdatatype.NS, zone) for rdata in rrset]
-            if hosts or zone == dns.name.root:
-                break
-            zone = zone.parent()
-        found = []
+                return None
+            hosts = frozenset(rdata.target for rrset in sets_of(answer.answer, dns.rdatatype.NS, name) for rdata in rrset)
+            if hosts or name == dns.name.root:
+                return _Zone(name, hosts, bool(answer.flags & dns.flags.AD))
+            name = name.parent()
+
+    def _servers(self, name: dns.name.Name) -> list[tuple[str, Optional[str]]]:
+        """(name server, address) of the zone that ``name`` is in; empty if they cannot be found.
+
+        The address is empty for a name server without one, and None where it is not known who the name servers are.
+        """
+        zone = self._zone(name)
+        if zone is None:
+            return []
+        hosts, found = zone.hosts, list[tuple[str, Optional[str]]]()
+        glue: Mapping[dns.name.Name, tuple[str, ...]] = {}
+        parent = self._zone(zone.name.parent()) if zone.name != dns.name.root else zone
+        if parent is None or (parent.hosts and parent is not zone):
+            delegation = self._delegation(zone.name, parent)
+            if delegation is None:
+                above = parent.name if parent else zone.name.parent()
+                found.append((f"the parent zone {above} (asked which name servers {zone.name} has)", None))
+            else:
+                hosts, glue = hosts | delegation.hosts, delegation.glue
+        elif parent is not zone:
+            self.notes.add(f"No parent zone of {zone.name} was found: a name server that only the parent names was not asked.")
         for host in sorted(hosts):
             addresses = [*self._addresses(host, dns.rdatatype.A), *self._addresses(host, dns.rdatatype.AAAA)]
+            # Inside a network, the resolver may lead elsewhere than the world's resolvers do.
+            addresses = [*dict.fromkeys([*addresses, *glue.get(host, ())])]
             if not addresses:
                 # It is one of the zone's, and nobody can ask it: doubt, not less to ask.
                 found.append((host.to_text(), ""))
@@ -266,15 +307,86 @@ class _Asking:
                     found.append((host.to_text(), address))
         return found
 
+    def _delegation(self, zone: dns.name.Name, parent: Optional[_Zone]) -> Optional[_Delegation]:
+        """What the parent zone says of ``zone``, once a survey; None if none of its name servers gives a usable answer."""
+        with self._lock:
+            mine = zone not in self._delegated
+            answer = self._delegated.setdefault(zone, Future())
+        if mine:
+            try:
+                answer.set_result(self._ask_parent(zone, parent) if parent else None)
+            finally:
+                answer.cancel()
+        return answer.result()
+
+    def _ask_parent(self, zone: dns.name.Name, parent: _Zone) -> Optional[_Delegation]:
+        tried = 0
+        for host in sorted(parent.hosts):
+            for address in [*self._addresses(host, dns.rdatatype.A), *self._addresses(host, dns.rdatatype.AAAA)]:
+                if tried == _PARENTS:
+                    return None
+                if ":" in address and not self.ipv6:
+                    continue
+                tried += 1
+                answer = self._direct(zone, dns.rdatatype.NS, address)
+                if isinstance(answer, Outcome) or answer.rcode() not in (dns.rcode.NOERROR, dns.rcode.NXDOMAIN):
+                    continue
+                # It refers to the zone; or it has the zone too, and answers from there; or it knows of no such zone.
+                referred = sets_of(answer.authority, dns.rdatatype.NS, zone)
+                own = sets_of(answer.answer, dns.rdatatype.NS, zone)
+                if not (referred or own or answer.flags & dns.flags.AA):
+                    continue
+                signed = bool(sets_of(answer.authority, dns.rdatatype.DS, zone))
+                if own:
+                    other = self._direct(zone, dns.rdatatype.DS, address)
+                    if isinstance(other, Outcome):
+                        continue
+                    signed = bool(sets_of(other.answer, dns.rdatatype.DS, zone))
+                hosts = frozenset(rdata.target for rrset in [*referred, *own] for rdata in rrset)
+                glue: dict[dns.name.Name, tuple[str, ...]] = {}
+                for kind in (dns.rdatatype.A, dns.rdatatype.AAAA):
+                    for rrset in sets_of(answer.additional, kind):
+                        glue[rrset.name] = (*glue.get(rrset.name, ()), *(rdata.address for rdata in rrset))
+                return _Delegation(hosts, glue, signed)
+        return None
+
+    def _secured(self, name: dns.name.Name) -> bool:
+        """Whether the zone of ``name`` is signed, as the parent zones say, though the resolver does not call it secure.
+
+        DS records all the way down make a zone secure for the world (RFC 4035 section 5.2).  Where the resolver is not trusted,
+        its word that a zone is secure is none.
+        """
+        zones: list[_Zone] = []
+        zone = self._zone(name)
+        while zone is not None and zone.name != dns.name.root:
+            zones.append(zone)
+            zone = self._zone(zone.name.parent())
+        trusted = self.by is not None and self.by.trusted
+        above, signed = zone, bool(zones)
+        for one in reversed(zones):
+            if trusted and one.secure:
+                signed = True
+            else:
+                signed = signed and self._has_ds(one.name, above)
+                if trusted and signed:
+                    return True
+            above = one
+        return signed and not trusted
+
+    def _has_ds(self, zone: dns.name.Name, parent: Optional[_Zone]) -> bool:
+        answer = self._once(zone, dns.rdatatype.DS)
+        if answer is not None and sets_of(answer.answer, dns.rdatatype.DS, zone):
+            return True
+        delegation = self._delegation(zone, parent)
+        return delegation is not None and delegation.signed
+
     def _addresses(self, host: dns.name.Name, kind: dns.rdatatype.RdataType) -> list[str]:
         answer = self._once(host, kind)
         if answer is None:
             return []
         return sorted(rdata.address for rrset in sets_of(answer.answer, kind) for rdata in rrset)
 
-    def _ask_alias(
-        self, alias: dns.name.Name, to: dns.name.Name, records: frozenset[Data], server: str, address: str
-    ) -> Seen:
+    def _ask_alias(self, alias: dns.name.Name, to: dns.name.Name, server: str, address: Optional[str]) -> Seen:
         """Whether one address of one name server has the alias too; what stands where it leads is asked of others."""
         where, answer = self._authority(alias, server, address)
         if isinstance(answer, Outcome):
@@ -282,17 +394,20 @@ class _Asking:
         found = sets_of(answer.answer, dns.rdatatype.CNAME, alias)
         if not any(rdata.target == to for rrset in found for rdata in rrset):
             return Seen(where, Outcome.ERROR)
-        self._note(alias, source_of(answer, alias, dns.rdatatype.CNAME))
-        signed = any(rrset.rdtype == dns.rdatatype.RRSIG for rrset in answer.answer)
+        self._note(alias, wire.source_of(answer, alias, dns.rdatatype.CNAME))
+        inception, expiration = validity_of(answer.answer, dns.rdatatype.CNAME, alias)
         # A cache may hold an alias to somewhere else for as long.
-        return Seen(where, Outcome.ANSWER if records else Outcome.ABSENT, records, max(rrset.ttl for rrset in found), signed)
+        ttl, signed = max(rrset.ttl for rrset in found), is_signed(answer.answer)
+        return Seen(where, Outcome.ANSWER, frozenset(), ttl, signed, inception, expiration, to.to_text())
 
-    def _authority(self, name: dns.name.Name, server: str, address: str) -> tuple[str, Union[dns.message.Message, Outcome]]:
+    def _authority(
+        self, name: dns.name.Name, server: str, address: Optional[str]
+    ) -> tuple[str, Union[dns.message.Message, Outcome]]:
         """Who was asked for the TLSA set of ``name``, and the answer if it is one with authority."""
+        if address is None:
+            return server, Outcome.SILENT
         where = f"{server.rstrip('.')} ({address or 'no address'})"
-        query = dns.message.make_query(name, dns.rdatatype.TLSA, want_dnssec=True, payload=1232)
-        query.flags &= ~dns.flags.RD
-        answer = self._send(query, Server(address, self.port)) if address else Outcome.SILENT
+        answer = self._direct(name, dns.rdatatype.TLSA, address) if address else Outcome.SILENT
         if isinstance(answer, Outcome):
             return where, answer
         if answer.rcode() == dns.rcode.REFUSED:
@@ -302,31 +417,42 @@ class _Asking:
             return where, Outcome.ERROR
         return where, answer if answer.flags & dns.flags.AA else Outcome.LAME
 
-    def _ask(self, name: dns.name.Name, server: str, address: str) -> Seen:
+    def _ask(self, name: dns.name.Name, server: str, address: Optional[str]) -> Seen:
         """What one address of one name server says of ``name`` itself."""
         where, answer = self._authority(name, server, address)
         if isinstance(answer, Outcome):
             return Seen(where, answer)
         records, ttl = tlsa_set(answer, name)
-        signed = any(rrset.rdtype == dns.rdatatype.RRSIG for rrset in [*answer.answer, *answer.authority])
+        signed = is_signed([*answer.answer, *answer.authority])
         if records:
-            self._note(name, source_of(answer, name) or self._unsigned_source(name, records, server, address))
-            return Seen(where, Outcome.ANSWER, records, ttl, signed)
+            self._note(name, wire.source_of(answer, name) or self._unsigned_source(name, records, server, address))
+            return Seen(where, Outcome.ANSWER, records, ttl, signed, *validity_of(answer.answer, dns.rdatatype.TLSA, name))
         if answer.answer and any(rrset.rdtype != dns.rdatatype.RRSIG for rrset in answer.answer):
             # An alias that the resolver does not know yet, or something that was not asked for.
             return Seen(where, Outcome.ERROR)
         soas = sets_of(answer.authority, dns.rdatatype.SOA)
         negative = [min(rrset.ttl, rdata.minimum) for rrset in soas for rdata in rrset]
-        return Seen(where, Outcome.ABSENT, ttl=max(negative, default=0), signed=signed)
+        dates = validity_of(answer.authority, dns.rdatatype.SOA)
+        return Seen(where, Outcome.ABSENT, frozenset(), max(negative, default=0), signed, *dates)
+
+    def _direct(
+        self, name: dns.name.Name, kind: dns.rdatatype.RdataType, address: str
+    ) -> Union[dns.message.Message, Outcome]:
+        """What a name server says, without recursion."""
+        query = dns.message.make_query(name, kind, want_dnssec=True, payload=1232)
+        query.flags &= ~dns.flags.RD
+        return self.questions.send(query, Server(address, self.port))
 
     def _note(self, name: dns.name.Name, source: Optional[dns.name.Name]) -> None:
         if source is not None:
             with self._lock:
                 self._sources.setdefault(name, set()).add(source)
 
-    def _unsigned_source(self, name: dns.name.Name, records: frozenset[Data], server: str, address: str) -> dns.name.Name:
+    def _unsigned_source(
+        self, name: dns.name.Name, records: frozenset[Data], server: str, address: Optional[str]
+    ) -> dns.name.Name:
         """What an answer without signatures was made from."""
-        for wildcard in wildcards_of(name):
+        for wildcard in wire.wildcards_of(name):
             answer = self._authority(wildcard, server, address)[1]
             if isinstance(answer, Outcome):
                 break
@@ -354,80 +480,5 @@ class _Asking:
             return None
         query = dns.message.make_query(name, kind, want_dnssec=True, payload=1232)
         query.flags |= dns.flags.RD | dns.flags.AD | flags
-        answer = self._send(query, self.by)
+        answer = self.questions.send(query, self.by)
         return None if isinstance(answer, Outcome) else answer
-
-    def _send(self, query: dns.message.Message, server: Server) -> Union[dns.message.Message, Outcome]:
-        """The answer, by TCP where UDP is not enough; ``SILENT`` without one in time, ``ERROR`` if it cannot be read."""
-        left = min(self.question, self.deadline - time.monotonic())
-        if left <= 0:
-            return Outcome.SILENT
-        try:
-            return dns.query.udp_with_fallback(query, server.address, left, server.port, ignore_unexpected=True)[0]
-        except (dns.exception.Timeout, OSError, EOFError):
-            return Outcome.SILENT
-        except Exception:
-            # What a stranger sends is parsed here, by a library of which each version has its own surprises.
-            return Outcome.ERROR
-
-
-def sets_of(
-    section: Sequence[dns.rrset.RRset], kind: dns.rdatatype.RdataType, name: Optional[dns.name.Name] = None
-) -> list[dns.rrset.RRset]:
-    """The sets of one type in a section of an answer, of one name or of all; of the Internet's class only.
-
-    Of another class, an address is something else, or nothing that can be read.
-    """
-    found = [rrset for rrset in section if (rrset.rdclass, rrset.rdtype) == (dns.rdataclass.IN, kind)]
-    return found if name is None else [rrset for rrset in found if rrset.name == name]
-
-
-def hops_of(answer: dns.message.Message, name: dns.name.Name) -> tuple[dns.name.Name, ...]:
-    """``name``, and where the aliases of an answer lead, hop by hop; empty if they lead round."""
-    aliases = {rrset.name: rrset[0].target for rrset in sets_of(answer.answer, dns.rdatatype.CNAME)}
-    hops = [name]
-    while hops[-1] in aliases:
-        if len(hops) > _ALIASES:
-            return ()
-        hops.append(aliases[hops[-1]])
-    return tuple(hops)
-
-
-def source_of(
-    answer: dns.message.Message, name: dns.name.Name, kind: dns.rdatatype.RdataType = dns.rdatatype.TLSA
-) -> Optional[dns.name.Name]:
-    """The wildcard that the set of ``name`` in an answer was made from, else ``name``; None if no signature tells."""
-    for rrset in sets_of(answer.answer, dns.rdatatype.RRSIG, name):
-        for rdata in rrset:
-            if rdata.type_covered == kind:
-                # Neither the root nor an asterisk at the front counts (RFC 4034 section 3.1.3).
-                counted = len(name.labels) - 1 - name.is_wild()
-                made = rdata.labels < counted
-                return dns.name.Name((b"*", *name.labels[len(name.labels) - 1 - rdata.labels :])) if made else name
-    return None
-
-
-def wildcards_of(name: dns.name.Name) -> tuple[dns.name.Name, ...]:
-    """Every wildcard that an answer for ``name`` can be made from, the nearest first; none of a top-level domain."""
-    return tuple(dns.name.Name((b"*", *name.labels[at:])) for at in range(1, len(name.labels) - 2))
-
-
-def tlsa_set(answer: dns.message.Message, name: dns.name.Name) -> tuple[frozenset[Data], int]:
-    """The TLSA set of ``name``, and its TTL."""
-    found = sets_of(answer.answer, dns.rdatatype.TLSA, name)
-    data = [Data(one.usage, one.selector, one.mtype, one.cert.hex().upper()) for rrset in found for one in rrset]
-    return frozenset(data), max((rrset.ttl for rrset in found), default=0)
-
-
-def _named(host: str) -> Optional[dns.name.Name]:
-    """The absolute name of a host; None if the text is no name in the DNS."""
-    try:
-        return dns.name.from_text(host)
-    except Exception:
-        # What dnspython raises for a text that is no name depends on its version.
-        return None
-
-
-def _text(name: dns.name.Name) -> str:
-    """A name in lower case, without the final dot; the root is an empty text."""
-    return name.to_text(omit_final_dot=True).lower() if name != dns.name.root else ""

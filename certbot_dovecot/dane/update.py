@@ -11,9 +11,10 @@ the set is read again.  When the DNS has it is for a survey to say, never for th
 Aliases are followed, as far as this server has their zones (rule D15).  Of a name behind a wildcard, the wildcard is changed
 (rule D21): a record at the name itself would hide it, and a prerequisite knows no wildcards (RFC 2136 section 2.4).
 
-Fails as a :class:`~certbot_dovecot.problems.ServerProblem`: no answer, a wrong key; as a
-:class:`~certbot_dovecot.problems.ZoneProblem` where the server takes no updates of a zone, or an owner name is in none of its
-zones, for other zones may do (rule D23).  Owner names that were changed before stay changed; running it again does the rest.
+Fails as a :class:`~certbot_dovecot.problems.ServerProblem`: no answer, a wrong key, clocks that differ by more than TSIG
+allows; as a :class:`~certbot_dovecot.problems.ZoneProblem` where the server takes no updates of a zone, or an owner name is in
+none of its zones, for other zones may do (rule D23).  Owner names that were changed before stay changed; running it again does
+the rest.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ import dns.tsig
 import dns.tsigkeyring
 import dns.update
 
-from certbot_dovecot.dane import survey, tlsa
+from certbot_dovecot.dane import tlsa, wire
 from certbot_dovecot.dane.answers import Data, Key
 from certbot_dovecot.dane.publish import Change, Credentials, change
 from certbot_dovecot.problems import ServerProblem, ZoneProblem
@@ -113,23 +114,23 @@ class Primary:
             answer = self._question(name, dns.rdatatype.TLSA)
             if answer.rcode() not in (dns.rcode.NOERROR, dns.rcode.NXDOMAIN) or not answer.flags & dns.flags.AA:
                 raise self._lacks(f"it does not answer for {name} with authority ({_rcode(answer)})", _ZONE)
-            hops = survey.hops_of(answer, name)
+            hops = wire.hops_of(answer, name)
             if not hops:
                 break
             if hops[-1] == name:
-                records = survey.tlsa_set(answer, name)[0]
+                records = wire.tlsa_set(answer, name)[0]
                 return (self._source(answer, name, records) if records else name).to_text(), records
             name = hops[-1]
         raise self._refuses(f"the aliases of {owner} lead round", "Mend them")
 
     def _source(self, answer: dns.message.Message, name: dns.name.Name, records: AbstractSet[Data]) -> dns.name.Name:
         """The wildcard that the set of ``name`` was made from, else ``name``."""
-        told = survey.source_of(answer, name)
+        told = wire.source_of(answer, name)
         if told is not None:
             return told
         # A primary whose zone is signed elsewhere.
-        every = survey.wildcards_of(name)
-        return next((one for one in every if survey.tlsa_set(self._question(one, dns.rdatatype.TLSA), one)[0] == records), name)
+        every = wire.wildcards_of(name)
+        return next((one for one in every if wire.tlsa_set(self._question(one, dns.rdatatype.TLSA), one)[0] == records), name)
 
     def zone(self, owner: str) -> dns.name.Name:
         """The zone of this server that ``owner`` is in.
@@ -181,6 +182,12 @@ class Primary:
         except dns.tsig.PeerBadKey as exc:
             # Knot says so of a zone to which that key is not admitted.
             raise self._lacks(f"it does not know the TSIG key {self.credentials.key} for this zone", _FILE) from exc
+        except (dns.tsig.PeerBadTime, dns.tsig.BadTime) as exc:
+            # RFC 8945 section 5.2.3: it says so of our time, or we of its answer's.
+            raise self._refuses(
+                "its clock and that of this host differ by more than five minutes, which TSIG does not allow (BADTIME)",
+                "Set both clocks (NTP), then run the command again",
+            ) from exc
         except (dns.exception.DNSException, OSError, EOFError) as exc:
             said = str(exc) or type(exc).__name__
             raise self._refuses(f"no usable answer: {said}", f"See that it runs and can be reached. {_FILE}") from exc

@@ -21,10 +21,14 @@ INSTALL = ("--installer", "dovecot", "-a", "standalone", "-d", NAME, "--dovecot-
 RFC2136 = ("--dovecot-publish-rfc2136", CREDENTIALS)
 #: Proven after two days; a new year.
 LATER, NEW_YEAR = "2026-12-20 12:00:00", "2027-01-02 12:00:00"
+#: Looks that are never farther apart than two days, up to the new year.
+TIMER = ("2026-12-30 12:00:00", "2026-12-31 20:00:00")
 
 
 def renew(host, servers, at: str, *more: str):
     """The timer's run, at a time of its own, which is the primary name server's too."""
+    for before in TIMER if at == NEW_YEAR else ():
+        renew(host, servers, before)
     servers.set_clock(at)
     return host.certbot("renew", "-q", *more, at=at)
 
@@ -225,3 +229,46 @@ def test_the_dns_is_asked_once_in_six_hours(mailhost, names):
     assert ledger()["asked"] == asked
     mailhost.certbot("renew", "-q", at="2026-12-01 06:01:00")
     assert ledger()["asked"] != asked
+
+
+def test_d26_a_host_that_was_down_does_not_switch_at_its_first_look(mailhost, names):
+    """The next record was out in December and in again, and nobody saw it: T0 begins anew, and that is said."""
+    mailhost.certbot(*INSTALL)
+    first = key_of(NAME)
+    names.update("secure.test", ("_993._tcp.mail", f"3 1 1 {first}"), ("_dane", f"3 1 1 {first}"))
+    mailhost.run("certbot-dovecot", "standby", NAME)
+    second = key_of(OTHER)
+    names.update("secure.test", ("_993._tcp.mail", f"3 1 1 {second}"), ("_dane", f"3 1 1 {second}"))
+    names.catch_up()
+    mailhost.certbot("renew", "-q", at="2026-11-28 12:00:00")
+    mailhost.certbot("renew", "-q", at="2026-11-30 11:00:00")
+    since = ledger()["evidence"]["since"]
+    told = mailhost.certbot("renew", "-q", at=NEW_YEAR)
+    assert served(mailhost) == {first}
+    assert ledger()["evidence"]["since"] > since
+    assert "not seen as a whole between 2026-11-30 11:00 and 2027-01-02 12:00 UTC" in told.stderr
+    mailhost.certbot("renew", "-q", at="2027-01-03 12:00:00")
+    mailhost.certbot("renew", "-q", at="2027-01-04 12:01:00")
+    assert served(mailhost) == {second}
+
+
+def test_a_switch_that_is_done_is_said_to_be_done_when_publishing_fails(mailhost, names):
+    program, broken = "/etc/letsencrypt/publish", "/etc/letsencrypt/broken"
+    mailhost.write(program, f"#!/bin/sh\ncat > /dev/null\ntest ! -e {broken} || {{ echo no luck >&2; exit 3; }}\n")
+    os.chmod(program, 0o755)
+    mailhost.certbot(*INSTALL, "--dovecot-publish-command", program)
+    mailhost.certbot("renew", "-q")
+    mailhost.run("certbot-dovecot", "standby", NAME)
+    first, second = key_of(NAME), key_of(OTHER)
+    for key in (first, second):
+        ports = [(f"_{port}._tcp.mail", f"3 1 1 {key}") for port in (110, 143, 587, 993, 995, 4190)]
+        names.update("secure.test", *ports, ("_dane", f"3 1 1 {key}"))
+    names.catch_up()
+    for at in TIMER:
+        mailhost.certbot("renew", "-q", at=at)
+    mailhost.write(broken, "")
+    failed = mailhost.certbot("renew", "-q", at=NEW_YEAR, check=False)
+    assert failed.code == 1
+    assert served(mailhost) == {second}
+    assert f"the servers serve the key of {OTHER} now (3 1 1 {second}). What belongs to it in the DNS" in failed.stderr
+    assert "no luck" in failed.stderr

@@ -57,7 +57,10 @@ def test_what_the_survey_tells_apart(servers):
     assert (alias.validity, alias.resolved) == (Validity.SECURE, ONE)
     assert alias.target == "_dane.secure.test."
     # Both servers for the alias, and both for what stands where it leads.
-    assert [seen.records for seen in alias.seen] == [ONE] * 4
+    assert [(seen.alias, seen.records) for seen in alias.seen] == [("", ONE), ("_dane.secure.test.", frozenset())] * 2
+    # D26: Knot's signatures are of now, and BIND's too.
+    assert all(seen.inception < clock() < seen.expiration for owner in (secure, absent, alias) for seen in owner.seen)
+    assert {(seen.inception, seen.expiration) for seen in plain.seen} == {(None, None)}
 
 
 def test_what_is_decided_of_each(servers):
@@ -85,6 +88,58 @@ def test_name_servers_that_are_gone_are_doubt(lab):
         pass
     found = look("_25._tcp.mail.secure.test.")
     assert decide(found).kind is Kind.KEEP
+
+
+#: The parent zone's name server, and one of ``secure.test`` that only the parent names.
+PARENT, HIDDEN = "127.0.0.7", "127.0.0.9"
+_STUB = f'stub-zone:\n  name: "test."\n  stub-addr: {PARENT}\nserver:\n'
+_PARENT = name_servers.Cache(options=f'  val-override-date: "-1"\n{_STUB}')
+_OF_PARENT = (
+    f"$ORIGIN test.\n$TTL 60\n@ IN SOA ns.test. hostmaster 1 3600 600 86400 60\n@ IN NS ns\nns IN A {PARENT}\n"
+    "secure IN NS ns1.secure\nsecure IN NS ns9.secure\nplain IN NS ns1.plain\n"
+    f"ns1.secure IN A {name_servers.PRIMARY}\nns9.secure IN A {HIDDEN}\nns1.plain IN A {name_servers.PRIMARY}\n"
+)
+
+
+@pytest.fixture
+def below(lab):
+    """Name servers, and one of the zone above them."""
+    with name_servers.run("knot", caches=[_PARENT]) as servers:
+        yield servers
+
+
+def test_d29_a_server_that_only_the_parent_names_is_asked(below):
+    """The delegation names a server with an old zone: a resolver may ask that one as well."""
+    owner = "_25._tcp.mail.secure.test."
+    name_servers.serve(below, PARENT, "test", _OF_PARENT)
+    old = _OF_PARENT.replace("$ORIGIN test.", "$ORIGIN secure.test.").partition("ns IN A")[0]
+    name_servers.serve(below, HIDDEN, "secure.test", f"{old}_25._tcp.mail IN TLSA 3 1 1 {'EF' * 32}\n")
+    (found,) = look(owner).owners
+    hosts = ("ns1.secure.test (127.0.0.2)", "ns2.secure.test (127.0.0.3)", f"ns9.secure.test ({HIDDEN})")
+    assert tuple(seen.server for seen in found.seen) == hosts
+    below.update("secure.test", ("_25._tcp.mail", str(NEXT)))
+    below.catch_up()
+    step = decide(look(owner))
+    assert (step.kind, hosts[2] in step.reason) == (Kind.PUBLISH, True)
+    # It dies: silence.
+    below.daemons[HIDDEN].stop()
+    assert decide(look(owner)).kind is Kind.KEEP
+
+
+@pytest.mark.parametrize("signed", [True, False])
+def test_d29_a_ds_at_the_parent_of_a_zone_that_is_seen_unsigned_is_doubt(lab, signed):
+    """As inside a network whose resolver has an unsigned zone of its own for the same names, and takes it for insecure."""
+    ds = f"inside IN DS 4711 13 2 {'AB' * 32}\n" if signed else ""
+    head = f"$TTL {TTL}\n@ IN SOA ns1.secure.test. hostmaster 1 3600 600 86400 {NEGATIVE}\n@ IN NS ns1.secure.test.\n"
+    outer = f"$ORIGIN secure.test.\n{head}ns1 IN A {name_servers.PRIMARY}\ninside IN NS ns1\n{ds}"
+    inner = f"$ORIGIN inside.secure.test.\n{head}mail IN A 127.0.0.1\n_25._tcp.mail IN TLSA {name_servers.RECORD}\n"
+    zones = [name_servers.Zone("secure.test", outer, signed=True), name_servers.Zone("inside.secure.test", inner)]
+    cache = name_servers.Cache(options='  val-override-date: "-1"\n  domain-insecure: "inside.secure.test"\n')
+    with name_servers.run("knot", zones, [cache]):
+        for owner in ("_25._tcp.mail.inside.secure.test.", "_443._tcp.mail.inside.secure.test."):
+            step = decide(look(owner), None)
+            assert step.kind is (Kind.KEEP if signed else Kind.FREE)
+            assert ("as its parent zone says (DS)" in step.reason) is signed
 
 
 def primary(servers, **other):

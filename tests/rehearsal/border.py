@@ -4,6 +4,10 @@ certbot runs under faketime, years from now, and signs its updates with the date
 the machine's clock, and refuses what is signed more than five minutes from it.  So an update is sent here.  Its signature is
 verified for the date that it bears; then what was signed, not a byte of it changed, is signed again for today and given to the
 primary.  The answer goes back the same way.  A signature that is wrong is passed on as it is, for the primary to refuse.
+
+Questions have a border too (:func:`ask`): answers bear the dates of the zone's signatures (RFC 4034 section 3.1.5), and a look
+from another year would prove nothing (rule D26).  So these dates are told in the calendar of who asks.  The signatures do not
+fit any more then; whoever asks name servers here leaves validating to a cache, which asks them directly.
 """
 
 from __future__ import annotations
@@ -15,9 +19,10 @@ import struct
 import threading
 import time
 from collections.abc import Iterator
-from typing import Optional
+from typing import Callable, Optional
 
 import dns.exception
+import dns.message
 import dns.rdata
 import dns.rdataclass
 import dns.rdatatype
@@ -50,6 +55,59 @@ def run(address: str, primary: str, key: dns.tsig.Key) -> Iterator[None]:
         finally:
             server.shutdown()
             thread.join(SECONDS)
+
+
+@contextlib.contextmanager
+def ask(address: str, server: str, date_of: Callable[[float], float]) -> Iterator[None]:
+    """Listen on port 53 of ``address``, by UDP and TCP, for questions to the name server ``server``.
+
+    :param date_of: a time of the machine's clock, as the calendar has it; both in seconds since 1970.
+    """
+
+    def answer(question: bytes) -> bytes:
+        said = dns.message.from_wire(_ask(server, question))
+        for rrset in [*said.answer, *said.authority]:
+            if rrset.rdtype == dns.rdatatype.RRSIG:
+                dates = [{name: _date(date_of(getattr(one, name))) for name in ("inception", "expiration")} for one in rrset]
+                changed = [one.replace(**date) for one, date in zip(rrset, dates)]
+                rrset.clear()
+                for one in changed:
+                    rrset.add(one)
+        return said.to_wire(max_size=65535)
+
+    class Stream(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            self.request.settimeout(SECONDS)
+            with contextlib.suppress(OSError, EOFError, struct.error, dns.exception.DNSException):
+                _send(self.request, answer(_receive(self.request)))
+
+    class Datagram(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            question, to = self.request
+            with contextlib.suppress(OSError, EOFError, struct.error, dns.exception.DNSException):
+                to.sendto(answer(question), self.client_address)
+
+    class Streams(socketserver.ThreadingTCPServer):
+        allow_reuse_address, daemon_threads = True, True
+
+    class Datagrams(socketserver.ThreadingUDPServer):
+        daemon_threads = True
+
+    with Streams((address, 53), Stream) as streams, Datagrams((address, 53), Datagram) as datagrams:
+        threads = [threading.Thread(target=one.serve_forever, args=(0.05,), daemon=True) for one in (streams, datagrams)]
+        for thread in threads:
+            thread.start()
+        try:
+            yield
+        finally:
+            for one, thread in zip((streams, datagrams), threads):
+                one.shutdown()
+                thread.join(SECONDS)
+
+
+def _date(seconds: float) -> int:
+    """As a signature can have it."""
+    return int(min(max(seconds, 0), 2**32 - 1))
 
 
 def _translate(asked: bytes, primary: str, key: dns.tsig.Key) -> bytes:

@@ -127,7 +127,7 @@ def _one_year(world: World) -> None:
     world.until(day("2030-12-24"))
     begin(world)
     world.until(day("2030-12-27"))
-    timer(world, "2031-01-12", every=48, expect=0)
+    timer(world, "2031-01-12", every=36, expect=0)
 
 
 def _forgets(world: World) -> None:
@@ -190,9 +190,9 @@ def _six_days(world: World) -> None:
     """Certificates of six days."""
     world.until(day("2030-12-22"))
     begin(world)
-    timer(world, "2030-12-31 23:00", every=48, expect=0)
+    timer(world, "2030-12-31 23:00", every=36, expect=0)
     key, before = served(world), strategies.renewals()
-    timer(world, "2031-01-10", every=48, expect=0)
+    timer(world, "2031-01-10", every=36, expect=0)
     sure(served(world) != key, "the key was not changed")
     sure(strategies.renewals() > before + 2, "six days, and hardly a renewal")
 
@@ -220,7 +220,7 @@ def _kills(world: World) -> None:
         # The next look at the DNS is six hours later.
         world.advance(hours(7))
     sure(5 <= kills < 60, f"{kills} kills")
-    timer(world, hours(14 * 24), every=48, expect=0)
+    timer(world, hours(14 * 24), every=36, expect=0)
     sure(served(world) != key, "the key was not changed in the end")
 
 
@@ -256,7 +256,7 @@ def _mx_host(world: World) -> None:
 
 
 #: Seconds, real ones, that signatures are valid in the scenario about them.
-_SIGNATURES = 12
+_SIGNATURES = 36
 
 SCENARIOS: dict[str, Scenario] = {
     "replace": Scenario("replace the records at once", strategies.replace_at_once, 1, fails=True),

@@ -1,16 +1,17 @@
 """The world of a rehearsal: a mail host, its CA, its signed zone on two name servers, two caches, and one calendar for all.
 
 The calendar is :meth:`World.now`.  certbot runs under faketime at that date, and the CA lives in it too (``tests.lab.clock``),
-so that certificates are due and expire as they would.  It begins at a fixed date, and never stands still: what is two seconds
-in a cache is most of a day.
+so that certificates are due and expire as they would.  It begins at a fixed date, and never stands still: what is six seconds
+in a cache is most of a day.  A run of certbot must take less than 48 hours, or the looks at the DNS are too far apart (rule
+D26): hence the scale, which a busy machine keeps, too.
 
 ==========================  ================  ======================================================
 what                        real time         stands for
 ==========================  ================  ======================================================
-:data:`SCALE`               5 s               48 hours, the least that a rollover waits (rule D6)
-the longest TTL of a cache  2 s               19 hours: no cache holds a record for longer, whatever
+:data:`SCALE`               15 s              48 hours, the least that a rollover waits (rule D6)
+the longest TTL of a cache  6 s               19 hours: no cache holds a record for longer, whatever
                                               its TTL says (``cache-max-ttl``)
-a negative answer           1 s               10 hours
+a negative answer           3 s               10 hours
 ==========================  ================  ======================================================
 
 Name servers and caches have the machine's clock.  What makes the two consistent: no cache ever has less than its share.  As
@@ -19,7 +20,8 @@ until every entry of every cache has run out (more than twice the longest TTL), 
 
 The signed zone is ``example.test``.  127.0.0.2 is its primary; 127.0.0.3 the secondary, which is told of news as late as
 :attr:`World.lag` says; 127.0.0.4 the cache that asks both, and the one in ``/etc/resolv.conf``; 127.0.0.5 the worst cache,
-which only ever asks the secondary; 127.0.0.6 takes dynamic updates (:mod:`tests.rehearsal.border`).
+which only ever asks the secondary; 127.0.0.6 takes dynamic updates (:mod:`tests.rehearsal.border`).  127.0.0.12 and 127.0.0.13
+stand in the zone as the addresses of the name servers: whoever asks there gets their answers, with dates of this calendar.
 """
 
 from __future__ import annotations
@@ -48,10 +50,11 @@ from tests.rehearsal import border
 
 ZONE, NAME = "example.test", distribution.HOSTNAME
 RESOLVER, WORST, UPDATES = "127.0.0.4", "127.0.0.5", "127.0.0.6"
+FIRST, SECOND = "127.0.0.12", "127.0.0.13"
 #: Seconds, real ones: the longest that a cache holds a set, and the absence of one.
-TTL, NEGATIVE = 2, 1
+TTL, NEGATIVE = 6, 3
 #: Seconds of the calendar in a real one.
-SCALE = 48 * 3600 / 5
+SCALE = 48 * 3600 / 15
 #: Up to here time passes by waiting; seconds that are stood by before a longer jump.
 STEP, STAND_BY = datetime.timedelta(hours=48), 2 * TTL + 0.5
 #: When every rehearsal begins.
@@ -64,7 +67,7 @@ NOTHING = datetime.timedelta()
 
 _TEXT = (
     f"$ORIGIN {ZONE}.\n$TTL {TTL}\n@ IN SOA ns1 hostmaster 1 3600 600 86400 {NEGATIVE}\n@ IN NS ns1\n@ IN NS ns2\n"
-    f"@ IN MX 10 mail\nns1 IN A {PRIMARY}\nns2 IN A {SECONDARY}\nmail IN A 127.0.0.1\n"
+    f"@ IN MX 10 mail\nns1 IN A {FIRST}\nns2 IN A {SECOND}\nmail IN A 127.0.0.1\n"
 )
 #: The same, where the name has a second host; and where the MX host has a name that the certificate does not have.
 TWO_HOSTS = _TEXT.replace("mail IN A 127.0.0.1\n", f"mail IN A {second.HERE}\nmail IN A {second.THERE}\n")
@@ -115,6 +118,10 @@ class World:
         """The date and time, UTC."""
         real, date = self._anchor
         return date + datetime.timedelta(seconds=(time.monotonic() - real) * SCALE)
+
+    def date_of(self, moment: float) -> float:
+        """A time of the machine's clock, as the calendar has it now; both in seconds since 1970."""
+        return self.now().timestamp() + (moment - time.time()) * SCALE
 
     def advance(self, span: datetime.timedelta) -> None:
         """Let time pass."""
@@ -242,6 +249,9 @@ def enter(
                 f"dns_rfc2136_secret = {servers.secret}\ndns_rfc2136_algorithm = HMAC-SHA256\n"
             )
         world = World(here, servers, mx=mx)
+        for address, server in ((FIRST, PRIMARY), (SECOND, SECONDARY)):
+            subprocess.run(["ip", "addr", "add", f"{address}/8", "dev", "lo"], check=True)
+            stack.enter_context(border.ask(address, server, world.date_of))
         stop = threading.Event()
         teller = threading.Thread(target=world.tell_secondary, args=(stop,), daemon=True)
         teller.start()

@@ -12,6 +12,7 @@ from typing import Any, Callable
 from certbot_dovecot import pairs, rotation
 from certbot_dovecot.dane import gates, publish, rollover
 from certbot_dovecot.dane.answers import Data, Outcome, Owner
+from certbot_dovecot.dane.evidence import FLOOR
 from certbot_dovecot.rotation import Role
 
 Patch = Callable[[Any], None]
@@ -19,7 +20,7 @@ Patch = Callable[[Any], None]
 
 def _earliest(make: Callable[..., Any]) -> Patch:
     def patch(monkeypatch: Any) -> None:
-        monkeypatch.setattr(rollover, "earliest", lambda evidence, floor=rollover.FLOOR: make(evidence, floor))
+        monkeypatch.setattr(rollover, "earliest", lambda evidence, floor=FLOOR: make(evidence, floor))
 
     return patch
 
@@ -89,6 +90,20 @@ def _without_negative(was: Any, survey: Any, *keys: Any) -> Any:
 def _keeps_t0(made: Any, was: Any, *_: Any) -> Any:
     same = was is not None and (was.current, was.following) == (made.current, made.following)
     return replace(made, since=was.since) if same and was.since and made.since is None and made.owners else made
+
+
+def _bridges(was: Any, survey: Any, *keys: Any) -> Any:
+    """The last look was now, whenever it was."""
+    known = was is not None and was.looked is not None and was.looked < survey.at
+    return (replace(was, looked=survey.at) if known else was, survey, *keys)
+
+
+def _silence_is_a_look(made: Any, was: Any, survey: Any, *_: Any) -> Any:
+    return made if made.looked is None else replace(made, looked=max(made.looked, survey.at))
+
+
+def _undated(owner: Owner) -> Owner:
+    return replace(owner, seen=tuple(replace(one, inception=None, expiration=None) for one in owner.seen))
 
 
 def _forgets_with_the_pair(was: Any, survey: Any, current: Any, following: Any) -> Any:
@@ -202,6 +217,7 @@ def _unguarded(monkeypatch: Any) -> None:
 #: Not found within seconds, but within minutes.
 RARE = frozenset(
     {
+        "silence bridges a gap",
         "silent name servers do not matter",
         "a name that comes later does not reset T0",
         "the negative TTL is forgotten",
@@ -227,6 +243,10 @@ MUTATIONS: dict[str, Patch] = {
     ),
     "a regression does not reset T0": _observed(after=_keeps_t0),
     "a name that comes later does not reset T0": _observed(before=_knows_all_owners),
+    "a gap in the looks does not matter": _observed(before=_bridges),
+    "a clock that disagrees with the signatures does not matter": _surveyed(_undated),
+    "silence bridges a gap": _observed(after=_silence_is_a_look),
+    "a TTL is forgotten at once": _observed(after=lambda made, *_: replace(made, ttls=made.ttls[-1:])),
     "the negative TTL is forgotten": _observed(before=_without_negative),
     "TTLs are forgotten with the pair of keys": _observed(before=_forgets_with_the_pair),
     "records that are gone do not count": _decided(stood=False),

@@ -20,6 +20,8 @@ import dns.rrset
 NAME = "_25._tcp.mail.example.org."
 HEX = "A" * 64
 RESOLVER, FIRST, SECOND = "127.0.5.1", "127.0.5.2", "127.0.5.3"
+#: For tests that have them: the parent zone's name server, and one of the zone that only the parent names.
+PARENT, HIDDEN = "127.0.5.4", "127.0.5.5"
 
 
 class Responder:
@@ -53,6 +55,7 @@ class Responder:
                 if not wire:
                     # Closed.
                     return
+                self.peer = where
                 said = self.reply(wire, False)
                 if said is not None:
                     self.udp.sendto(said, where)

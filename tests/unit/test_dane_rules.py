@@ -169,8 +169,9 @@ def test_d14_every_port_that_serves_the_key_has_its_owner_name(port, protocol, i
 
 def step(*owners, following=NEXT):
     survey = rollover.relevant(Survey(NOW, owners), frozenset({MX}), [ECDSA, NEXT])
-    before = Survey(NOW - datetime.timedelta(days=10), survey.owners)
-    evidence = rollover.observe(rollover.observe(None, before, ECDSA, following), survey, ECDSA, following)
+    evidence = None
+    for day in range(10, -1, -1):
+        evidence = rollover.observe(evidence, Survey(NOW - datetime.timedelta(day), survey.owners), ECDSA, following)
     return rollover.decide(survey, evidence, ECDSA, following, NOW, guarded=frozenset({MX}))
 
 

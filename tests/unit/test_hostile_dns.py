@@ -32,7 +32,10 @@ from tests.unit.responder import FIRST, HEX, NAME, RESOLVER, SECOND, Responder, 
 NOW = datetime.datetime(2027, 1, 2, tzinfo=datetime.timezone.utc)
 CURRENT, NEXT = Key(HEX), Key("B" * 64)
 BOTH = (f"3 1 1 {CURRENT.sha256}", f"3 1 1 {NEXT.sha256}")
-RIPE = Evidence(CURRENT.sha256, NEXT.sha256, frozenset({NAME}), NOW - datetime.timedelta(days=100), 300, True)
+LATELY = NOW - datetime.timedelta(hours=12)
+RIPE = Evidence(
+    CURRENT.sha256, NEXT.sha256, frozenset({NAME}), NOW - datetime.timedelta(days=100), ((300, LATELY),), True, LATELY
+)
 #: Seconds for a question, and for all: where a server answers, and where it does not.
 PATIENT, HASTY = (10.0, 30.0), (0.5, 2.0)
 #: What a survey takes at most beyond its limit: a question that has begun, by UDP and then by TCP, and a busy machine.
@@ -265,7 +268,7 @@ BASES = {
 }
 FUZZ = settings(max_examples=examples(80), deadline=None, suppress_health_check=list(HealthCheck))
 #: A datagram that cannot be read is an error at once; only what claims to be cut off, and is not there by TCP, is waited for.
-SHORT = (0.3, 1.5)
+SHORT = (0.1, 0.6)
 
 
 def is_honest(wire):

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 import certbot_dovecot
 from certbot_dovecot.dane import gates, rollover
 from certbot_dovecot.dane.answers import Data, Key, Outcome, Owner, Seen, Survey, Validity
+from certbot_dovecot.dane.evidence import FLOOR, Evidence
 from certbot_dovecot.dane.gates import Hold, KeyChange
-from certbot_dovecot.dane.rollover import Evidence, Standing
+from certbot_dovecot.dane.rollover import Standing
 
 ROOT = pathlib.Path(certbot_dovecot.__file__).parent
 NOW = datetime.datetime(2027, 1, 25, tzinfo=datetime.timezone.utc)
@@ -117,7 +118,7 @@ def test_d28_whatever_passes_takes_no_match_away(one, now, after, evidence):
     if standing in (Standing.MATCH, Standing.PARTLY):
         assert rollover.standing(one, after) is Standing.MATCH
         assert evidence is not None
-        assert evidence.since <= NOW - rollover.FLOOR
+        assert evidence.since <= NOW - FLOOR
 
 
 def _calls(path):

@@ -26,8 +26,11 @@ EVIDENCE = st.builds(
     NAMES,
     st.frozensets(NAMES),
     st.one_of(st.none(), TIMES),
-    st.integers(0, 2**31 - 1),
+    st.lists(st.tuples(st.integers(0, 2**31 - 1), TIMES), max_size=3).map(tuple),
     st.booleans(),
+    st.one_of(st.none(), TIMES),
+    st.one_of(st.none(), TIMES),
+    st.one_of(st.none(), TIMES),
 )
 LEDGERS = st.builds(
     Ledger,
@@ -42,9 +45,12 @@ LEDGERS = st.builds(
     dropped=st.frozensets(st.tuples(NAMES, DATA, TIMES), max_size=3),
     said=st.dictionaries(NAMES, TIMES, max_size=3),
 )
-SEEN = st.builds(Seen, NAMES, st.sampled_from(Outcome), st.frozensets(DATA), st.integers(0, 2**31), st.booleans())
+DATES = st.one_of(st.none(), TIMES)
+SEEN = st.builds(
+    Seen, NAMES, st.sampled_from(Outcome), st.frozensets(DATA), st.integers(0, 2**31), st.booleans(), DATES, DATES, NAMES
+)
 OWNERS = st.builds(
-    Owner, NAMES, st.lists(SEEN, max_size=3).map(tuple), st.sampled_from(Validity), st.frozensets(DATA), NAMES
+    Owner, NAMES, st.lists(SEEN, max_size=3).map(tuple), st.sampled_from(Validity), st.frozensets(DATA), NAMES, st.booleans()
 )
 
 

@@ -32,7 +32,7 @@ from certbot_dovecot.dane.answers import AddressAnswer, Data, Key, Outcome, Surv
 from certbot_dovecot.dane.publish import Change
 from certbot_dovecot.dane.rollover import MOST_RECORDS
 from certbot_dovecot.state import Options
-from tests.unit.world_dns import Episode, Version, Zone, emergency, excuse, has
+from tests.unit.world_dns import GAP, SIGNED, Episode, Version, Zone, emergency, excuse, has
 from tests.unit.world_host import FIRST, KILLS, OTHER, SERVERS, Host, Run
 
 T = TypeVar("T")
@@ -76,10 +76,12 @@ class World:
         self.once: list[Key] = []
         self.turns: dict[int, int] = {}
         self.validity, self.lost, self.resolver = Validity.SECURE, False, 0
+        #: How wrong the host's clock is.
+        self.wrong = datetime.timedelta(0)
         self.mode = choose(["rfc2136", "hand", "command"])
         how = {"rfc2136": {"publish_rfc2136": "/f"}, "hand": {}, "command": {"publish_command": "/c"}}[self.mode]
         self.host = Host(
-            clock=lambda: self.zone.now, ask=self._ask, changed=self._changed, send=self._send,
+            clock=lambda: self.zone.now + self.wrong, ask=self._ask, changed=self._changed, send=self._send,
             present=lambda owner: self.zone.primary.at(owner), ports=PORTS, guarded=frozenset({MX}), kept=KEPT,
             elsewhere=self._elsewhere,
             options=Options(dane_floor=choose([0.0, 0.0, 1.0, 48.0]), **how),
@@ -159,6 +161,48 @@ class World:
         for _ in range(choose([1, 1, 2, 5])):
             self._run(Run())
             self.zone.advance(TIMER)
+
+    def the_clock_is_wrong(self, choose: Choose) -> None:
+        """For some runs; then it is put right.  Signatures tell, or that it ran backwards: else nobody could know."""
+        evidence, day = self.host.ledger.evidence, datetime.timedelta(days=1)
+        if self.host.ledger.turning or evidence is None or evidence.looked is None:
+            return
+        self.wrong = choose([-400 * day, SIGNED[1] + day, 400 * day, evidence.looked - self.zone.now - HOUR])
+        for _ in range(choose([1, 2, 3])):
+            self._run(Run())
+            if self.wrong > SIGNED[1]:
+                # It jumps about.
+                self.wrong += choose([GAP - 7 * HOUR, GAP])
+            self.zone.advance(choose([1, 6]) * HOUR)
+        self.wrong = 0 * day
+        if choose([True, False]):
+            self._run(Run())
+
+    def the_host_is_down(self, choose: Choose) -> None:
+        """For days or months, or all name servers are silent, and one of the records goes and comes back."""
+        silent = choose([False, True])
+        self.the_admin_withdraws(choose)
+        self.zone.everywhere()
+        for server in self.zone.servers:
+            server.state = Outcome.SILENT if silent else server.state
+        for _ in range(choose([3, 5, 5, 5, 20]) * 2):
+            self.zone.advance(TIMER / 2)
+            if silent:
+                self._run(Run())
+        for server in self.zone.servers:
+            server.state = Outcome.ANSWER if silent else server.state
+        self.the_admin_puts_it_back(choose)
+        self.zone.everywhere()
+        self.zone.advance(choose([0, 1, 6]) * HOUR)
+
+    def a_packet_is_lost(self, choose: Choose) -> None:
+        """At one run, and at no other; or all of them, for longer than a gap."""
+        server = choose(self.zone.servers)
+        server.state = Outcome.SILENT
+        for _ in range(choose([1, 1, 2, 6])):
+            self._run(Run())
+            self.zone.advance(TIMER)
+        server.state = Outcome.ANSWER
 
     def a_new_year(self, choose: Choose) -> None:
         year = self.zone.now.year + 1
@@ -266,7 +310,7 @@ class World:
         self.a_new_year(choose)
         year = self.zone.now.year
         runs = 0
-        while runs < SLACK + 4 * datetime.timedelta(seconds=self.zone.heard) / TIMER + 48 * HOUR / TIMER:
+        while runs < SLACK + 4 * datetime.timedelta(seconds=self.zone.heard) / TIMER + (48 * HOUR + GAP) / TIMER:
             self.zone.everywhere()
             self._run(Run(renew=frozenset({FIRST, OTHER}) if runs < 2 else frozenset()))
             runs += 1
@@ -335,7 +379,7 @@ class World:
         self.host.timer(run)
 
     def _ask(self) -> Survey:
-        return self.zone.look(self.validity, self.lost, self.resolver, self.host.guarded | KEPT.keys())
+        return self.zone.look(self.validity, self.lost, self.resolver, self.host.guarded | KEPT.keys(), self.wrong)
 
     def _elsewhere(self, owner: str) -> Sequence[AddressAnswer]:
         return [AddressAnswer(owner, one.address, *((one.key, "") if one.up else (None, "timed out"))) for one in self.others]
@@ -382,6 +426,9 @@ EVENTS: dict[Callable[[World, Choose], None], int] = {
     World.another_host_is_down: 2,
     World.the_timer: 10,
     World.a_good_timer: 8,
+    World.the_clock_is_wrong: 2,
+    World.the_host_is_down: 2,
+    World.a_packet_is_lost: 2,
     World.a_new_year: 3,
     World.a_standby: 2,
     World.the_admin_does_as_told: 8,

@@ -10,8 +10,8 @@ this is what the second of the two TTLs of rule D6 is for.
 What no survey can know is held against nobody:
 
 * A record that was withdrawn and came back between two looks (:class:`Episode`): looks are samples, so a regression is seen if
-  it lasts from one look to the next.
-* A TTL larger than all that a look was ever told (:attr:`Zone.largest`) counts as that one.
+  it lasts from one look to the next.  Not so where the looks were farther apart than :data:`GAP` (rule D26).
+* A TTL larger than all that looks were told lately (:meth:`Zone.largest`) counts as that one.
 """
 
 from __future__ import annotations
@@ -23,6 +23,9 @@ from typing import Optional
 from certbot_dovecot.dane.answers import Data, Key, Outcome, Owner, Seen, Survey, Validity
 
 ABSENT: frozenset[Data] = frozenset()
+GAP = datetime.timedelta(hours=48)
+#: How long signatures are valid before and after now.
+SIGNED = datetime.timedelta(days=1), datetime.timedelta(days=13)
 
 
 @dataclass(eq=False)
@@ -50,6 +53,7 @@ class Version:
     :param episodes: what is withdrawn in it.
     :param excused: (owner name, key) for which it counts for nothing: it was there before an emergency.
     :param given: when it was given for the last time.
+    :param largest: the largest TTL that was known then.
     :param looked: a survey was shown it.
     :param sent: owner names at which records of ours stand, which we know of without a look.
     """
@@ -61,6 +65,7 @@ class Version:
     given: Optional[datetime.datetime] = None
     looked: bool = False
     sent: frozenset[str] = frozenset()
+    largest: int = 0
 
     def at(self, owner: str) -> frozenset[Data]:
         return self.sets.get(owner, (ABSENT, 0))[0]
@@ -115,7 +120,9 @@ class Zone:
         self.now, self.owners = now, owners
         self.versions: dict[int, Version] = {0: first}
         self.newest = 0
-        self.largest = self.heard = 0
+        self.heard = 0
+        self.told: dict[int, datetime.datetime] = {}
+        self.whole = now
         self.servers: list[Server] = []
         for hidden in servers:
             self.add_server(hidden)
@@ -125,10 +132,9 @@ class Zone:
     def primary(self) -> Version:
         return self.versions[self.newest]
 
-    @property
-    def longest(self) -> datetime.timedelta:
-        """The largest TTL that a look was ever told."""
-        return datetime.timedelta(seconds=self.largest)
+    def largest(self) -> int:
+        """The largest TTL that a look was told, and not longer ago than itself."""
+        return max((ttl for ttl, at in self.told.items() if at + datetime.timedelta(seconds=ttl) >= self.now), default=0)
 
     def add_server(self, hidden: bool) -> None:
         machines = [Machine(self.newest), *([Machine(self.newest, {})] if hidden else [])]
@@ -168,7 +174,7 @@ class Zone:
         for server in self.servers:
             for machine in server.machines:
                 if machine.deadline is not None:
-                    machine.deadline[self.newest] = self.now + self.longest
+                    machine.deadline[self.newest] = self.now + datetime.timedelta(seconds=self.largest())
         self._meet_deadlines()
 
     def everywhere(self) -> None:
@@ -212,19 +218,31 @@ class Zone:
                 continue
             for owner in self.owners:
                 records, ttl = version.sets.get(owner, (ABSENT, version.negative))
-                if version.given + datetime.timedelta(seconds=min(ttl, self.largest)) >= self.now:
+                if version.given + datetime.timedelta(seconds=min(ttl, version.largest)) >= self.now:
                     found.append((version, owner, records))
         return found
 
-    def look(self, validity: Validity, lost: bool, resolver: int, guarded: frozenset[str]) -> Survey:
+    def look(
+        self,
+        validity: Validity,
+        lost: bool,
+        resolver: int,
+        guarded: frozenset[str],
+        wrong: datetime.timedelta = datetime.timedelta(0),
+    ) -> Survey:
         """What a survey is told.
 
         :param guarded: where the TTL of nothing at all does not matter.
         :param lost: it does not even find the name servers.
         :param resolver: which of the versions that are held the resolver has.
+        :param wrong: how wrong the clock is of who looks.
         """
+        at, signed = self.now + wrong, validity is not Validity.INSECURE
+        dates = (self.now - SIGNED[0], self.now + SIGNED[1]) if signed else (None, None)
         if lost:
-            return Survey(self.now, tuple(Owner(name, (), Validity.UNKNOWN) for name in self.owners))
+            return Survey(at, tuple(Owner(name, (), Validity.UNKNOWN) for name in self.owners))
+        if not wrong and all(server.state is not Outcome.SILENT for server in self.servers):
+            self._mind_the_gap()
         told = []
         cached = [version for version in self.versions.values() if version.given is not None]
         for name in self.owners:
@@ -237,15 +255,26 @@ class Zone:
                 records, ttl = version.sets.get(name, (ABSENT, version.negative))
                 self.heard = max(self.heard, ttl)
                 if name not in guarded:
-                    self.largest = max(self.largest, ttl)
+                    self.told[ttl] = self.now
                 version.looked = True
                 for episode in version.episodes:
                     episode.looked = True
                 outcome = Outcome.ANSWER if records else Outcome.ABSENT
-                seen.append(Seen(server.name, outcome, records, ttl, validity is not Validity.INSECURE))
+                seen.append(Seen(server.name, outcome, records, ttl, signed, *dates))
             possible = [v for v in cached if self._is_held(v, name)] or [self.primary]
             told.append(Owner(name, tuple(seen), validity, possible[resolver % len(possible)].at(name), name))
-        return Survey(self.now, tuple(told))
+        return Survey(at, tuple(told))
+
+    def _mind_the_gap(self) -> None:
+        """After a gap in the looks, what was over by its end counts as known: nobody may believe that it never was."""
+        apart, self.whole = self.now - self.whole, self.now
+        if apart <= GAP:
+            return
+        behind = min(server.machines[0].holds for server in self.servers)
+        ahead = {id(episode) for number, one in self.versions.items() if number >= behind for episode in one.episodes}
+        for version in self.versions.values():
+            for episode in version.episodes:
+                episode.looked |= id(episode) not in ahead
 
     def _is_held(self, version: Version, owner: str) -> bool:
         ttl = version.sets.get(owner, (ABSENT, version.negative))[1]
@@ -267,7 +296,8 @@ class Zone:
         """Machines that a survey cannot reach answer others all the same."""
         for server in self.servers:
             for machine in server.machines:
-                self.versions[machine.holds].given = self.now
+                version = self.versions[machine.holds]
+                version.given, version.largest = self.now, self.largest()
 
     def _forget(self) -> None:
         """Drop versions that nobody has and nobody will get."""
