@@ -58,7 +58,7 @@ def test_d26_a_timer_that_runs_once_a_week_needs_a_longer_floor():
     weekly = [(week * number, good) for number in range(4, -1, -1)]
     evidence = looks(*weekly)
     assert evidence.since == NOW
-    assert "--dovecot-dane-floor" in rollover.decide(survey(*good), evidence, CURRENT, NEXT, NOW).reason
+    assert "certbot renew must run more often" in rollover.decide(survey(*good), evidence, CURRENT, NEXT, NOW).reason
     long = 200 * HOUR
     evidence = looks(*weekly, floor=long)
     assert evidence.since == NOW - 4 * week * HOUR

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime
+import json
+import pathlib
 
 import pytest
 from hypothesis import given
@@ -117,3 +119,27 @@ def test_what_we_deleted_is_not_for_an_admin_to_delete():
 def test_after_a_switch_the_dns_is_asked_again():
     made = Ledger(turning="b", asked=NOW).turned(Turn(NOW, "b", "B", "due"))
     assert (made.turning, made.asked, made.turns[-1].to) == ("", None, "b")
+
+
+def test_d26_records_of_an_earlier_format_are_read_and_prove_no_continuity():
+    made = Ledger(evidence=Evidence("A", "B", frozenset({"a"}), NOW, ((300, NOW),), True, NOW))
+    raw = json.loads(ledger.dump(made))
+    for new in ("ttls", "looked", "gap", "least"):
+        del raw["evidence"][new]
+    old = ledger.parse(json.dumps(raw).encode(), "x").evidence
+    assert (old.since, old.ttl, old.looked) == (NOW, 300, None)
+
+
+def test_a_survey_of_an_earlier_format_is_read(tmp_path):
+    place = store.folder(str(tmp_path), "", "a")
+    files.make_directory(place.path)
+    seen = Seen("ns", Outcome.ANSWER, frozenset({Data(3, 1, 1, "AB")}), 300, True)
+    survey = Survey(NOW, (Owner("a", (seen,), Validity.SECURE),))
+    ledger.file_survey(place, survey)
+    path = pathlib.Path(place.state).with_name("survey.json")
+    raw = json.loads(path.read_text())
+    del raw["owners"][0]["secured"]
+    for new in ("inception", "expiration", "alias"):
+        del raw["owners"][0]["seen"][0][new]
+    path.write_text(json.dumps(raw))
+    assert ledger.survey_of(place) == survey
