@@ -41,7 +41,7 @@ def held(one, now=PRESENT, after=COMING, evidence=None):
 
 
 def evidence(ago, current=PRESENT, following=COMING, owners=frozenset([NAME])):
-    return Evidence(current.sha256, following.sha256, owners, NOW - ago, 3600, True)
+    return Evidence(current.sha256, following.sha256, owners, NOW - ago, ((3600, NOW - ago),), True)
 
 
 @pytest.mark.parametrize(
