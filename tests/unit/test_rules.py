@@ -63,3 +63,15 @@ def test_every_rule_has_a_test_of_its_own(rule):
 
 def test_no_test_is_of_a_rule_that_there_is_not():
     assert set(NAMED) == set(RULES) == set(range(1, 20))
+
+
+def test_every_rule_that_is_cited_is_on_the_page():
+    """``docs/rules.rst`` defines what the code and the other pages cite, and the index leads there."""
+    root = TESTS.parent
+    page = (root / "docs" / "rules.rst").read_text()
+    defined = set(re.findall(r"(?m)^([RD]\d+)\. ", page))
+    sources = [*(root / "certbot_dovecot").rglob("*.py"), *TESTS.rglob("*.py"), *(root / "docs").glob("*.rst")]
+    cited = {rule for path in sources for rule in re.findall(r"\b[RD][1-9]\d?\b", path.read_text())}
+    assert cited - defined == set()
+    assert {f"D{number}" for number in RULES} <= defined
+    assert ":doc:`rules`" in (root / "docs" / "index.rst").read_text()
