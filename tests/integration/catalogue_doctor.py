@@ -181,7 +181,6 @@ def service(bench: Bench, *options: str) -> None:
 
 
 def without_the_ciphers(bench: Bench, finding: dict[str, Any]) -> None:
-    """Take the admin's file out."""
     os.unlink(LOCAL)
     restart("dovecot")(bench, finding)
 
@@ -388,9 +387,7 @@ CASES = {
     ),
     "ciphers of RSA": Case(
         "certificates.py:rsa_clients:1",
-        add(LOCAL, "ssl_cipher_list = aRSA\n", "dovecot"),
-        "agrees on no cipher",
-        robot=without_the_ciphers,
+        add(LOCAL, "ssl_cipher_list = aRSA\n", "dovecot"), "agrees on no cipher", robot=without_the_ciphers,
     ),
     "ciphers of RSA, and a certificate": Case(
         "certificates.py:rsa_clients:1",
