@@ -256,7 +256,7 @@ def _protocols(dump: Sequence[Assignment], settings: dict[str, str]) -> set[str]
 def _addresses(listen: str, ipv6: bool) -> Iterable[str]:
     """Addresses to connect to, of a ``listen`` setting."""
     for address in listen.replace(",", " ").split():
-        if address in ("*", "0.0.0.0"):  # noqa: S104
+        if address in ("*", "0.0.0.0"):  # noqa: S104 (compared; nothing is bound to it)
             yield "127.0.0.1"
         elif address in ("::", "[::]"):
             if ipv6:

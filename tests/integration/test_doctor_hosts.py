@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import resource
+import time
 
 from certbot_dovecot import bundle as bundles
 from certbot_dovecot.servers import sni_map
@@ -93,14 +94,16 @@ def test_a_hundred_lineages_take_less_than_three_seconds(mailhost, ca):
     many(mailhost, ca, 100)
     with open("/run/lab/trusted.pem", "ab") as file:
         file.write(ca.root.cert_pem)
-    taken = []
+    taken, computed = [], []
     for _ in range(3):
-        # Of the processor: by the clock, a busy machine takes longer.
-        begin = resource.getrusage(resource.RUSAGE_CHILDREN)
+        begin, before = time.monotonic(), resource.getrusage(resource.RUSAGE_CHILDREN)
         result = doctor(mailhost)
-        end = resource.getrusage(resource.RUSAGE_CHILDREN)
-        taken.append(end.ru_utime + end.ru_stime - begin.ru_utime - begin.ru_stime)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        taken.append(time.monotonic() - begin)
+        computed.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
     # Many lineages mean many reloads, and nothing renews them on the lab; all else is in order.
     assert checks(mailhost) == ["note shutdown-clients", "warning timer"], result.stdout
-    assert min(taken) < 3
+    assert min(computed) < 3
+    # By the clock, too, but where others have the processors.
+    assert min(taken) < 3 or os.getloadavg()[0] > 3 * (os.cpu_count() or 1), taken
     assert checks(mailhost, "n7.example.test") == ["warning timer"]

@@ -22,6 +22,7 @@ MAIN_JOB = (
     "test_renew.py::test_the_deploy_hook_sees_the_new_key_as_next",
 )
 
+#: Its paths are those of a tree that is thrown away.
 #: As an ordinary user, in two places, with another umask, language and time zone, once with the unit tests and once without.
 _BUILD = """
 useradd --create-home builder

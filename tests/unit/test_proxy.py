@@ -13,7 +13,7 @@ from certbot_dovecot.servers import addresses as places
 from certbot_dovecot.servers import dovecot_conf, dovecot_view, master_cf, postfix_services, probe
 from certbot_dovecot.servers.contract import Endpoint
 from certbot_dovecot.servers.postfix_services import Main
-from tests.unit.test_probe import DIALOGUES, ecdsa, listen, server_context, tls  # noqa: F401
+from tests.unit.test_probe import DIALOGUES, ecdsa, listen, server_context, tls  # noqa: F401 (fixtures, by their names)
 
 V1 = re.compile(rb"PROXY TCP4 127\.0\.0\.1 127\.0\.0\.1 (\d+) (\d+)\r\n")
 
@@ -33,7 +33,7 @@ def behind(context, headers, dialogue=()):
 
 
 @pytest.mark.parametrize("protocol", ["", *DIALOGUES])
-def test_the_header_comes_before_everything_else(listen, ecdsa, protocol):  # noqa: F811
+def test_the_header_comes_before_everything_else(listen, ecdsa, protocol):  # noqa: F811 (a fixture)
     path, leaf = ecdsa
     headers = []
     port = listen(behind(server_context(path), headers, DIALOGUES.get(protocol, ())))
@@ -90,7 +90,7 @@ ssl_key = </a.key
 """
 
 
-def effective(trusted, listen="*, ::", here=lambda address: True):  # noqa: F811
+def effective(trusted, listen="*, ::", here=lambda address: True):  # noqa: F811 (no fixture here: addresses)
     text = CONF.format(trusted=trusted, listen=listen).encode()
     tree = dovecot_conf.read("/x", lambda path: text, lambda pattern: None)
     return dovecot_view.effective(tree.assignments, tree.dialect, True, here)
