@@ -27,6 +27,7 @@ from certbot_dovecot.door import Door, Start
 from certbot_dovecot.lineages import Lineage
 from certbot_dovecot.pairs import Pair
 from certbot_dovecot.problems import Problem
+from certbot_dovecot.rollover import messages
 from certbot_dovecot.rotation import Choice, Role, Why, Wish
 
 #: Verbs that may issue a certificate.
@@ -86,12 +87,12 @@ class _Choosing:
             return choice
         said = choice.why is Why.SAID or (self.config.verb != "renew" and self.door.explicit("reuse_key"))
         if said and self.door.plugin.conf("force"):
-            self._warn(pair, "said", handover.said_new(name, step), datetime.timedelta(0))
+            self._warn(pair, "said", messages.said_new(name, step), datetime.timedelta(0))
             return choice
         if said:
-            self._warn(pair, "said", handover.kept_said(name, step), datetime.timedelta(0))
+            self._warn(pair, "said", messages.kept_said(name, step), datetime.timedelta(0))
             return rotation.hold(current, step.reason)
-        self._warn(pair, f"kept {step.kind.value}", handover.kept(name, step), handover.DAY)
+        self._warn(pair, f"kept {step.kind.value}", messages.kept(name, step), handover.DAY)
         return rotation.hold(current, step.reason)
 
     def _guard_spent(self, choice: Choice, current: rotation.Key, pair: Pair) -> Choice:
@@ -105,7 +106,7 @@ class _Choosing:
             reason = str(problem).rstrip(".")
         if not reason:
             return choice
-        self._warn(pair, f"spent {name}", handover.held(name, reason), handover.DAY)
+        self._warn(pair, f"spent {name}", messages.held(name, reason), handover.DAY)
         return rotation.hold(current, reason)
 
     def _warn(self, pair: Pair, topic: str, sentence: str, pause: datetime.timedelta) -> None:
@@ -130,7 +131,7 @@ class _Choosing:
             first = standby.stands_by_for(self.door.way(), name)
             pair = self.door.way().pair(first) if first in names else None
             if pair is not None and not self.config.dry_run:
-                self._warn(pair, "doubt", handover.doubtful(first, name), handover.DAY)
+                self._warn(pair, "doubt", messages.doubtful(first, name), handover.DAY)
 
     def _lineage(self) -> tuple[Optional[Lineage], Sequence[str]]:
         """The lineage that certbot is about to renew (None for a new one), or those that it may be.

@@ -22,8 +22,7 @@ from shlex import quote
 from typing import Optional
 
 from certbot_dovecot import files, jobs, publishing, reconcile, rotation, watch
-from certbot_dovecot.dane import rollover
-from certbot_dovecot.dane.answers import Data
+from certbot_dovecot.dane import standing
 from certbot_dovecot.dane.publish import Change
 from certbot_dovecot.dane.rollover import Kind, Step
 from certbot_dovecot.ledger import Ledger, Turn
@@ -31,7 +30,7 @@ from certbot_dovecot.pairs import Pair
 from certbot_dovecot.plan import Job
 from certbot_dovecot.problems import DeployProblem, Problem, ServerProblem, sentence
 from certbot_dovecot.publishing import Todo
-from certbot_dovecot.rollover import key_gate
+from certbot_dovecot.rollover import key_gate, messages
 from certbot_dovecot.watch import Look, Way
 
 #: How often an admin is told what stands in the way of a rotation that is due, and of one that is not due yet.
@@ -107,7 +106,7 @@ def roll_now(way: Way, name: str, reason: str) -> Told:
         held = [place.name for place in places if any(data.digest == lost for data in place.present)]
         pair, changes = publishing.publish_them(way, seen.pair, places)
         places = publishing.after(places, changes)
-        notes += published(changes)
+        notes += messages.published(changes)
         seconds = max([seen.ttl, evidence.ttl if evidence else 0])
         if held:
             until = at + datetime.timedelta(seconds=seconds)
@@ -116,7 +115,7 @@ def roll_now(way: Way, name: str, reason: str) -> Told:
                 f"{until:%Y-%m-%d %H:%M} UTC; a sender with such a set accepts the old key too."
             )
         todo = publishing.todo(pair, places, way.clock())
-        warnings += [*refusals(changes), *_by_hand(todo, seen.step), *map(held_record, todo.held)]
+        warnings += [*messages.refusals(changes), *_by_hand(todo, seen.step), *map(messages.held_record, todo.held)]
         if seen.step.kind is not Kind.FREE and (evidence is None or evidence.since is None):
             warnings.append(
                 f"The record of the new key was not proven to be everywhere: senders that hold an older set defer their mail "
@@ -193,7 +192,7 @@ def _advance(way: Way, pair: Pair, wanted: bool = False) -> Told:
     places = watch.places(way, seen)
     pair, changes = publishing.publish_them(way, seen.pair, places)
     places = publishing.after(places, changes)
-    notes, step = [*seen.survey.notes, *published(changes)], seen.step
+    notes, step = [*seen.survey.notes, *messages.published(changes)], seen.step
     dark = any(place.dark for place in places)
     due = wanted or rotation.is_due(pair.options.key_rotation, pair.since(), way.clock())
     if due and allows(pair, step):
@@ -204,10 +203,10 @@ def _advance(way: Way, pair: Pair, wanted: bool = False) -> Told:
                 # D8: verified, so the old record may go.
                 places = watch.places(way, replace(seen, pair=pair))
                 pair, changes = publishing.publish_them(way, pair, places)
-                notes += [_switched(pair), *published(changes)]
+                notes += [_switched(pair), *messages.published(changes)]
                 todo = publishing.todo(pair, publishing.after(places, changes), way.clock())
                 more = [*_say_held(way, pair, todo), *_say_beside(way, pair, seen)]
-                return Told(tuple(notes), (*refusals(changes), *_by_hand(todo, step), *more), step, True)
+                return Told(tuple(notes), (*messages.refusals(changes), *_by_hand(todo, step), *more), step, True)
             except Problem as problem:
                 raise _after(pair, problem) from problem
         step = Step(Kind.KEEP, stop, step.until)
@@ -259,9 +258,9 @@ def _say(way: Way, pair: Pair, step: Step, todo: Todo, due: bool) -> list[str]:
     elif step.kind is Kind.KEEP and due:
         sentences = [f"{name}: the rotation of the key is due, and the key stays: {sentence(step.reason)}"]
     elif step.kind is Kind.STANDBY and due and pair.standby is None:
-        sentences = [kept(name, step)]
+        sentences = [messages.kept(name, step)]
     elif todo.add and step.kind not in (Kind.KEEP, Kind.LOOK, Kind.FREE):
-        sentences = [f"{name}: {sentence(step.reason)} Add to the DNS{one_change(todo.add)}:", *_indented(todo.add)]
+        sentences = [f"{name}: {sentence(step.reason)} Add to the DNS{messages.one_change(todo.add)}:", *_indented(todo.add)]
     elif todo.remove and step.kind is Kind.RETIRE:
         sentences = [f"{name}: records of a key that is not served any more may go:", *_indented(todo.remove)]
     elif _began_anew(pair, step) and due:
@@ -283,13 +282,13 @@ def _say_held(way: Way, pair: Pair, todo: Todo) -> list[str]:
     if not (todo.held or todo.refused or todo.barred) or pair.ledger.quiet(topic, way.clock(), MONTH):
         return []
     watch.write_down(way, pair, lambda known: replace(known, said={**known.said, topic: way.clock()}))
-    refusals = (*map(refused_set, todo.refused), *map(barred_set, todo.barred))
-    return [f"{pair.name}: {told}" for told in (*map(held_record, todo.held), *refusals)]
+    refused = (*map(messages.refused_set, todo.refused), *map(messages.barred_set, todo.barred))
+    return [f"{pair.name}: {told}" for told in (*map(messages.held_record, todo.held), *refused)]
 
 
 def _say_zones(way: Way, pair: Pair, changes: Sequence[Change], todo: Todo, due: bool) -> list[str]:
     """Which zones take no updates, and their lines, if the admin was not told lately."""
-    said = refusals(changes)
+    said = messages.refusals(changes)
     lines = _of_refused(changes, todo)
     # Told again as soon as there is something else to add.
     topic = f"zones {hashlib.sha256(' '.join(lines).encode()).hexdigest()[:8]}"
@@ -298,7 +297,7 @@ def _say_zones(way: Way, pair: Pair, changes: Sequence[Change], todo: Todo, due:
     watch.write_down(way, pair, lambda known: replace(known, said={**known.said, topic: way.clock()}))
     told = [f"{pair.name}: {one}" for one in said]
     if lines:
-        told[-1] = "\n".join([f"{told[-1]} Add to the DNS{one_change(lines)}:", *_indented(lines)])
+        told[-1] = "\n".join([f"{told[-1]} Add to the DNS{messages.one_change(lines)}:", *_indented(lines)])
     return told
 
 
@@ -308,120 +307,13 @@ def _of_refused(changes: Sequence[Change], todo: Todo) -> list[str]:
     return [line for line in todo.add if line.split(" ", 1)[0] in owners]
 
 
-def refusals(changes: Sequence[Change]) -> list[str]:
-    """What zones refuse, that take no updates (rule D23): one sentence a reason."""
-    found: dict[str, list[str]] = {}
-    for change in changes:
-        if change.refused and not change.optional:
-            # An owner name ends with a dot, which may be that of the sentence.
-            why = change.refused.replace(f"{change.owner} ", "these names ").replace(change.owner, "these names.")
-            found.setdefault(why, []).append(change.owner)
-    return [f"Not published at {', '.join(owners)}: {why} The other zones are published." for why, owners in found.items()]
-
-
 def _say_beside(way: Way, pair: Pair, seen: Look) -> list[str]:
     """Which records of other kinds may not match what is served, if the admin was not told lately."""
-    found = rollover.beside(seen.survey, pair.serving.key())
+    found = standing.beside(seen.survey, pair.serving.key())
     if not found or pair.ledger.quiet("beside", way.clock(), MONTH):
         return []
     watch.write_down(way, pair, lambda known: replace(known, said={**known.said, "beside": way.clock()}))
-    return [f"{pair.name}: {beside_record(*one)}" for one in found]
-
-
-def beside_record(place: str, data: Data, idle: bool) -> str:
-    """What the admin must know of a record of another kind.
-
-    The parameters are what :func:`certbot_dovecot.dane.rollover.beside` has.
-    """
-    said = (
-        f"{place} has the record {str(data)[:22]}..., and it is not known whether it matches after the next renewal. That "
-        "stops nothing: the record 3 1 1 of the key that is served stands beside it."
-    )
-    return f"{said} Nobody needs it; it may be taken out of the DNS at any time." if idle else said
-
-
-def held_record(held: str) -> str:
-    """Why the record of a former key must stay, and what to do.
-
-    :param held: as :class:`~certbot_dovecot.publishing.Todo` has it.
-    """
-    return (
-        f"The record {held}. That address needs the certificate that this host serves, and must be reachable from here. "
-        "certbot renew asks every address again; the record may go once each of them serves a key that has a record of its own."
-    )
-
-
-def refused_set(refused: str) -> str:
-    """Why no record is published at an owner name, and what to do.
-
-    :param refused: as :class:`~certbot_dovecot.publishing.Todo` has it.
-    """
-    return (
-        f"No TLSA record belongs {refused}. Senders that use DANE would not deliver to that address. Bring the certificate "
-        "that this host serves to it; certbot renew asks every address again."
-    )
-
-
-def barred_set(barred: str) -> str:
-    """Why no record is added to a set that a port of others shares, and what to do.
-
-    :param barred: as :class:`~certbot_dovecot.publishing.Todo` has it.
-    """
-    return (
-        f"No TLSA record of this key is added {barred}. That port is not served by this installer, and its name shares these "
-        "records, by an alias or a wildcard. Part the names: remove the alias; under a wildcard, add the record of the key "
-        "that the port serves at the port's own name. certbot renew asks again."
-    )
-
-
-def kept(name: str, step: Step) -> str:
-    """Why the key of a lineage stays at a new year, and what to do."""
-    if step.kind is Kind.STANDBY:
-        return (
-            f"{name}: the year's new key waits, the renewal goes on with the old one: {sentence(step.reason)} "
-            f"To make the rotation safe: certbot-dovecot standby {quote(name)}"
-        )
-    return (
-        f"{name}: the year's new key waits, the renewal goes on with the old one: {sentence(step.reason)} "
-        "If no TLSA records are published for its hosts: --dovecot-dane off"
-    )
-
-
-def doubtful(first: str, other: str) -> str:
-    """What the admin must know of two lineages that cannot be told apart."""
-    one, two = quote(first), quote(other)
-    return (
-        f"{first} and {other} cannot be told apart, for the renewal configuration of {other} has lost its dovecot_standby_for; "
-        f"both keep their keys. To put it back: certbot reconfigure --cert-name {two} --dovecot-standby-for {one} (before "
-        f"certbot 2.3: certbot certonly --cert-name {two} --installer dovecot --dovecot-standby-for {one} --force-renewal)"
-    )
-
-
-def held(name: str, reason: str) -> str:
-    """Why a lineage that was served until the switch keeps its key, and what it means."""
-    return (
-        f"{name}: its key was served until the switch, and stays, the renewal goes on with it: {sentence(reason)} "
-        "Until it has a new one, nothing stands by."
-    )
-
-
-def kept_said(name: str, step: Step) -> str:
-    """Why a key stays although the admin asks for a new one, and what to do."""
-    return (
-        f"{name}: the key stays, although a new one is asked for, since TLSA records of it may be published: "
-        f"{sentence(step.reason)} To change it when the next key's record is proven: certbot-dovecot standby {quote(name)}. To "
-        "change it all the same: --dovecot-force"
-    )
-
-
-def said_new(name: str, step: Step) -> str:
-    """What the admin must know who asks for a new key while records of the present one are published."""
-    return (
-        f"{name}: the key changes, as you say, while records of the present one may be in the DNS: {sentence(step.reason)} "
-        "Add the new key's record now beside that of the present one, wherever one stands (certbot-dovecot tlsa shows it); "
-        "until it is everywhere, senders that check DANE do not deliver. "
-        f"certbot-dovecot rollover {quote(name)} --now changes to a key whose record is published already."
-    )
+    return [f"{pair.name}: {messages.beside_record(*one)}" for one in found]
 
 
 def _settle(way: Way, pair: Pair, turn: Turn, turned: bool, turning: str = "") -> None:
@@ -472,35 +364,15 @@ def _switched(pair: Pair) -> str:
     return f"{pair.name}: the servers serve the key of {last.to} now (3 1 1 {last.spki})."
 
 
-def published(changes: Sequence[Change]) -> list[str]:
-    """What was put into the DNS and taken out of it, a line each."""
-    said = []
-    for change in changes:
-        if change.refused:
-            said += [f"Not published at {change.owner}: {change.refused}"] if change.optional else []
-            continue
-        said += [f"Published at {change.owner}: + {data}" for data in sorted(change.add)]
-        said += [f"Published at {change.owner}: - {data}" for data in sorted(change.delete)]
-    return said
-
-
 def _by_hand(todo: Todo, step: Step) -> list[str]:
     said = []
     if todo.add and step.kind is not Kind.FREE:
-        said.append("\n".join([f"Add to the DNS{one_change(todo.add)}:", *_indented(todo.add)]))
+        said.append("\n".join([f"Add to the DNS{messages.one_change(todo.add)}:", *_indented(todo.add)]))
     if todo.remove:
         head = "Records of a key that is not served any more; remove them from the DNS:"
         said.append("\n".join([head, *_indented(todo.remove)]))
     return said
 
 
-def one_change(lines: Sequence[str]) -> str:
-    """What is to be said of lines to be added if a name has several: a record alone might match nothing (rule D30)."""
-    owners = [line.split(" ", 1)[0] for line in lines]
-    return ", the records of one name in one change" if len(set(owners)) < len(owners) else ""
-
-
 def _indented(lines: Sequence[str]) -> list[str]:
     return [f"  {line}" for line in lines]
-
-

@@ -16,7 +16,8 @@ from dataclasses import replace
 from shlex import quote
 from typing import Optional
 
-from certbot_dovecot.dane.rollover import Kind, Standing
+from certbot_dovecot.dane.rollover import Kind
+from certbot_dovecot.dane.standing import Standing
 from certbot_dovecot.monitoring import upkeep
 from certbot_dovecot.monitoring.model import Asked, Deployed, Finding, Grade, Leaf, Status
 from certbot_dovecot.servers import probe, sni_map

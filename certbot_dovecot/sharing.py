@@ -15,11 +15,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from shlex import quote
 
-from certbot_dovecot import handover, ledger, renewals, rotation, watch
-from certbot_dovecot.dane import rollover
+from certbot_dovecot import ledger, renewals, rotation, watch
+from certbot_dovecot.dane import standing
 from certbot_dovecot.dane.answers import Key, Owner
-from certbot_dovecot.dane.rollover import Kind, Standing
+from certbot_dovecot.dane.rollover import Kind
+from certbot_dovecot.dane.standing import Standing
 from certbot_dovecot.handover import Told
+from certbot_dovecot.rollover import messages
 from certbot_dovecot.watch import Way
 
 
@@ -45,7 +47,7 @@ def look_after(way: Way, name: str, new_key: bool) -> tuple[Told, bool]:
     left = stale(seen.survey.owners, pair.serving.key(), pair.retired())
     warnings = [unmatched(name, left, pair.serving.key())] if left else []
     if due and not left:
-        warnings.append(due_now(name, pair.since()) if seen.step.kind is Kind.FREE else handover.kept(name, seen.step))
+        warnings.append(due_now(name, pair.since()) if seen.step.kind is Kind.FREE else messages.kept(name, seen.step))
     return Told(seen.survey.notes, tuple(warnings), seen.step), bool(left)
 
 
@@ -57,8 +59,8 @@ def stale(owners: Sequence[Owner], key: Key, former: Sequence[Key]) -> list[str]
     return sorted(
         owner.name
         for owner in owners
-        if rollover.standing(owner, key) is Standing.MISMATCH
-        and any(rollover.standing(owner, one) in (Standing.MATCH, Standing.PARTLY) for one in former)
+        if standing.of(owner, key) is Standing.MISMATCH
+        and any(standing.of(owner, one) in (Standing.MATCH, Standing.PARTLY) for one in former)
     )
 
 

@@ -13,7 +13,8 @@ from typing import Callable, Optional
 
 from certbot_dovecot import glance, health
 from certbot_dovecot.certificates.names import shown
-from certbot_dovecot.dane.rollover import Kind, Standing
+from certbot_dovecot.dane.rollover import Kind
+from certbot_dovecot.dane.standing import Standing
 from certbot_dovecot.monitoring import unlooked
 from certbot_dovecot.monitoring.model import Asked, Deployed, Finding, Grade, Leaf, Status
 from certbot_dovecot.problems import sentence

@@ -23,9 +23,9 @@ from dataclasses import dataclass, replace
 from typing import Optional
 
 from certbot_dovecot import jobs, ledger, lineages, pairs, renewals, rotation, seen, sharing, store, surroundings, watch
-from certbot_dovecot.dane import gates, rollover
+from certbot_dovecot.dane import gates, standing
 from certbot_dovecot.dane.answers import Owner, host_of, port_of
-from certbot_dovecot.dane.rollover import Standing
+from certbot_dovecot.dane.standing import Standing
 from certbot_dovecot.monitoring import findings, leaves, questions, remedies
 from certbot_dovecot.monitoring.keepers import Keepers, origin
 from certbot_dovecot.monitoring.model import Asked, Deployed, Leaf, Status
@@ -41,7 +41,6 @@ from certbot_dovecot.watch import Way
 
 #: Seconds for all questions.
 SECONDS = 10.0
-
 
 
 @dataclass(frozen=True)
@@ -248,9 +247,7 @@ def _with_renewals(way: Way, found: Mapping[str, Deployed], options: Mapping[str
     return {name: _with_renewal(way, one, options[name], settings, hook) for name, one in found.items()}
 
 
-def _with_renewal(
-    way: Way, one: Deployed, chosen: Options, settings: renewals.Settings, hook: renewals.Hook
-) -> Deployed:
+def _with_renewal(way: Way, one: Deployed, chosen: Options, settings: renewals.Settings, hook: renewals.Hook) -> Deployed:
     """Likewise, for one."""
     parameters = lineages.parameters(way.config_dir, one.name)
     if not one.servers or one.external or one.problem or not parameters:
@@ -488,7 +485,7 @@ def _standing(one: Asked, owners: Sequence[Owner], found: Sequence[Deployed]) ->
         return None
     mine = [owner for owner in owners if owner.port == one.endpoint.port]
     order = (Standing.MISMATCH, Standing.PARTLY, Standing.DOUBT, Standing.MATCH, Standing.NONE)
-    return min((rollover.standing(owner, one.leaf.key) for owner in mine), key=order.index, default=None)
+    return min((standing.of(owner, one.leaf.key) for owner in mine), key=order.index, default=None)
 
 
 def _algorithm(lineage: Optional[Deployed]) -> Optional[str]:

@@ -22,7 +22,7 @@ from dataclasses import dataclass, replace
 from shlex import quote
 from typing import Optional
 
-from certbot_dovecot import files, former, handover, jobs, ledger, pairs, plan, publishing, state, store, watch
+from certbot_dovecot import files, former, jobs, ledger, pairs, plan, publishing, state, store, watch
 from certbot_dovecot.deploy import verify
 from certbot_dovecot.deploy.key_gate import Proposed
 from certbot_dovecot.deploy.verify import Verification
@@ -31,7 +31,7 @@ from certbot_dovecot.former import Conflict, Former
 from certbot_dovecot.pairs import Pair
 from certbot_dovecot.problems import Problem, ServerProblem
 from certbot_dovecot.reconcile import Host
-from certbot_dovecot.rollover import key_gate
+from certbot_dovecot.rollover import key_gate, messages
 from certbot_dovecot.servers import dovecot_plan, sni_map
 from certbot_dovecot.servers.contract import IMailServer, View
 from certbot_dovecot.servers.probe import Answer
@@ -196,9 +196,7 @@ class _Undoing:
             self._transaction.do(Edit(path, data, None))
 
 
-def _plan(
-    place: Folder, known: Mapping[str, Former], shared: Sequence[Edit]
-) -> tuple[list[Edit], dict[str, Former]]:
+def _plan(place: Folder, known: Mapping[str, Former], shared: Sequence[Edit]) -> tuple[list[Edit], dict[str, Former]]:
     """The edits, those of files that several lineages share first; and what stays of others because of them.
 
     :param shared: the edits of the files that several lineages share.
@@ -281,7 +279,7 @@ def _part(way: Way, pair: Pair) -> tuple[str, ...]:
         try:
             seen = watch.look(way, pair)
             _, changes = publishing.publish_them(way, seen.pair, watch.places(way, seen))
-            notes += [*handover.published(changes), *handover.refusals(changes)]
+            notes += [*messages.published(changes), *messages.refusals(changes)]
         except Problem as problem:
             notes.append(f"The records that were published for it are still in the DNS: {problem}")
     if pair.ledger.standby:

@@ -10,7 +10,7 @@ from certbot_dovecot.checks.facts import Facts, Held
 from certbot_dovecot.checks.findings import Finding, Severity
 from certbot_dovecot.dane import gates
 from certbot_dovecot.dane.answers import Data, Owner, Validity
-from certbot_dovecot.dane.rollover import Standing
+from certbot_dovecot.dane.standing import Standing
 from certbot_dovecot.monitoring import upkeep
 
 #: Seconds (rule D10).

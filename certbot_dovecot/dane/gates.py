@@ -35,11 +35,11 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Optional
 
-from certbot_dovecot.dane import rollover
+from certbot_dovecot.dane import rollover, standing
 from certbot_dovecot.dane.answers import AddressAnswer, Data, Key, Owner, Survey, host_of, port_of
 from certbot_dovecot.dane.evidence import FLOOR, Evidence
 from certbot_dovecot.dane.publish import Change, Place
-from certbot_dovecot.dane.rollover import Standing
+from certbot_dovecot.dane.standing import Standing
 
 
 @dataclass(frozen=True)
@@ -149,20 +149,20 @@ def _held_key(
     def held_by(hold: Hold, reason: str, until: Optional[datetime.datetime] = None) -> HeldKey:
         return HeldKey(owner.name, owner.place, hold, reason, change.after, ttl, until)
 
-    doubt = rollover.doubt(owner)
+    doubt = standing.doubt(owner)
     if doubt:
         return held_by(Hold.UNKNOWN, doubt)
-    if not rollover.counts(owner):
+    if not standing.counts(owner):
         gone = _gone(owner, change.now, evidence, now, floor)
         return held_by(Hold.EARLY, *gone) if gone else None
     if change.now is None:
         return held_by(Hold.UNKNOWN, f"{owner.name} has TLSA records, and what is served there could not be found out")
-    before = rollover.standing(owner, change.now)
+    before = standing.of(owner, change.now)
     if before is Standing.MISMATCH:
         return None
     if before is Standing.DOUBT:
         return held_by(Hold.UNKNOWN, f"{owner.name} has TLSA records of which it is not known whether they match")
-    if change.after is None or rollover.standing(owner, change.after) is not Standing.MATCH:
+    if change.after is None or standing.of(owner, change.after) is not Standing.MATCH:
         return held_by(
             Hold.NEEDED,
             f"{owner.name} has a TLSA record of the key that is served now (3 1 1 {change.now.sha256}), and not everywhere one "
@@ -301,8 +301,8 @@ def mismatches(survey: Survey) -> tuple[Mismatch, ...]:
         owner = owners.get(one.owner)
         if owner is None:
             continue
-        standing = rollover.standing(owner, one.key) if one.key else Standing.DOUBT
-        if one.key is None or standing in (Standing.MISMATCH, Standing.PARTLY):
-            same = Mismatch(one.address, host_of(one.owner), (), one.key, standing, one.error)
+        meant = standing.of(owner, one.key) if one.key else Standing.DOUBT
+        if one.key is None or meant in (Standing.MISMATCH, Standing.PARTLY):
+            same = Mismatch(one.address, host_of(one.owner), (), one.key, meant, one.error)
             found.setdefault(same, []).append(owner.port)
     return tuple(replace(one, ports=tuple(sorted(set(ports)))) for one, ports in found.items())

@@ -23,7 +23,7 @@ from typing import Optional
 from certbot_dovecot import files
 from certbot_dovecot.dane import tlsa
 from certbot_dovecot.dane.answers import AddressAnswer, Data, Key, Outcome, Survey
-from certbot_dovecot.dane.rollover import MOST_RECORDS
+from certbot_dovecot.dane.standing import MOST_RECORDS
 from certbot_dovecot.problems import ConfProblem
 
 #: What TSIG may be computed with, as certbot's plugin has it (RFC 8945 section 6).
@@ -86,9 +86,7 @@ class Credentials:
     sign_query: bool = False
 
 
-def wanted(
-    keys: Iterable[Key], present: AbstractSet[Data], ours: AbstractSet[Data], exact: bool = True
-) -> frozenset[Data]:
+def wanted(keys: Iterable[Key], present: AbstractSet[Data], ours: AbstractSet[Data], exact: bool = True) -> frozenset[Data]:
     """The records that should stand at an owner name.
 
     Ours of ``3 1 2`` go together with the last one of somebody else, where it is known what stands there.  Name servers that

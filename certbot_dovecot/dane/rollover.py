@@ -25,7 +25,7 @@ What is not understood is doubt: a matching type of ``3 1`` but SHA2-256 and SHA
 than twelve records (D4).  A stale ``3 1 1`` that matches nothing is harmless, and holds up nothing.  Nor does a record of
 another usage or selector, ``2 1 1`` or ``3 0 1``, hold anything up: one record that matches is enough, and digests are compared
 within one usage and selector (D22; RFC 6698 section 4.1, RFC 7671 section 9).  That it may not match is worth a warning
-(:func:`beside`).
+(:func:`~certbot_dovecot.dane.standing.beside`).
 
 Why no signature bridges a gap: that a set has the signature of the last look does not prove that it was there in between.  A
 signer may make the same one again (PowerDNS signs with dates that change once a week), and a zone may come from a backup.
@@ -42,21 +42,18 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Optional
 
+from certbot_dovecot.dane import standing
 from certbot_dovecot.dane.answers import AddressAnswer, Data, Key, Outcome, Owner, Survey, Validity
 from certbot_dovecot.dane.evidence import FLOOR, Evidence, longest_gap, remembered
 
 #: A survey is "right before the switch" (D7) for so long.
 FRESH = datetime.timedelta(minutes=5)
-#: Rule D4: some senders fail with more.
-MOST_RECORDS = 12
 
 #: What an address says at which nothing listens.
 CLOSED = "connection refused"
 
-_LENGTHS = {1: 64, 2: 128}
 _MX = 25
 _NEVER = datetime.datetime.min.replace(tzinfo=datetime.timezone.utc)
-_USABLE = (Outcome.ANSWER, Outcome.ABSENT)
 
 
 class Kind(Enum):
@@ -77,21 +74,6 @@ class Kind(Enum):
     READY = "ready"
     SWITCH = "switch"
     RETIRE = "retire"
-
-
-class Standing(Enum):
-    """What the records of one owner name mean for a sender that meets a key there.
-
-    ``NONE``: there are none, or the zone is unsigned, so that nobody looks at them.  ``DOUBT``: the DNS does not say, or what
-    is there is not understood.  ``MATCH``: every set that somebody gives has a record of the key.  ``PARTLY``: some have not.
-    ``MISMATCH``: none has.
-    """
-
-    NONE = "none"
-    DOUBT = "doubt"
-    MATCH = "match"
-    PARTLY = "partly"
-    MISMATCH = "mismatch"
 
 
 @dataclass(frozen=True)
@@ -128,13 +110,13 @@ def observe(
         was = Evidence("", "", frozenset())
     if not _concerns(was, current, following):
         was = replace(was, current=current.sha256, following=_sha256(following), owners=frozenset(), since=None, gap=None)
-    stood = was.stood or any(map(_published, survey.owners))
+    stood = was.stood or any(map(standing.counts, survey.owners))
     at, limit = survey.at, longest_gap(floor)
-    wrong = any(_clock(owner, at) for owner in survey.owners)
-    if wrong or any(map(_silent, survey.owners)):
+    wrong = any(standing.wrong_clock(owner, at) for owner in survey.owners)
+    if wrong or any(map(standing.silent, survey.owners)):
         owners, since = _left(was, survey, current, following, wrong)
         return replace(was, owners=owners, since=since, stood=stood, ttls=remembered(was, survey, False, limit))
-    counting = [owner for owner in survey.owners if _published(owner) or _doubt(owner)]
+    counting = [owner for owner in survey.owners if standing.counts(owner) or standing.unclear(owner)]
     owners = frozenset(owner.name for owner in counting)
     if counting:
         complete = following is not None and not any(_lacks(owner, current, following) for owner in counting)
@@ -165,7 +147,7 @@ def _left(
     """
     heard = [replace(owner, seen=tuple(s for s in owner.seen if s.outcome is not Outcome.SILENT)) for owner in survey.owners]
     heard = [replace(owner, validity=Validity.SECURE) if wrong else owner for owner in heard if owner.seen]
-    counting = {owner.name: owner for owner in heard if _published(owner) or _doubt(owner)}
+    counting = {owner.name: owner for owner in heard if standing.counts(owner) or standing.unclear(owner)}
     gone = {owner.name for owner in heard if owner.name not in counting}
     owners = was.owners - gone
     less = following is None or any(_lacks(owner, current, following) for owner in counting.values())
@@ -196,7 +178,7 @@ def relevant(
     shared = {owner.place for owner in survey.owners if owner.name not in conditional}
 
     def counts(owner: Owner) -> bool:
-        certain = bool(owner.seen) and all(seen.outcome in _USABLE for seen in owner.seen)
+        certain = bool(owner.seen) and all(seen.outcome in standing.USABLE for seen in owner.seen)
         wanted = ours if owner.name in guarded else once
         joined = owner.place in shared and bool(owner.published)
         return joined or not certain or any(data.digest in wanted for data in owner.published)
@@ -221,7 +203,7 @@ def unused(owners: Iterable[Owner], addresses: Iterable[AddressAnswer]) -> froze
 
 
 def _digests(keys: Iterable[Key]) -> set[str]:
-    return {digest for key in keys for matching in _LENGTHS if (digest := key.digest(matching))}
+    return {digest for key in keys for matching in standing.LENGTHS if (digest := key.digest(matching))}
 
 
 def earliest(evidence: Evidence, floor: datetime.timedelta = FLOOR) -> Optional[datetime.datetime]:
@@ -259,18 +241,22 @@ def decide(
         return Step(Kind.KEEP, "the DNS could not be asked")
     if not timely(survey, now):
         return Step(Kind.LOOK, "the last look at the DNS is too long ago")
-    doubt = next((said for owner in survey.owners if (said := _clock(owner, survey.at) or _doubt(owner))), "")
+    doubt = next(
+        (said for owner in survey.owners if (said := standing.wrong_clock(owner, survey.at) or standing.unclear(owner))), ""
+    )
     if doubt:
         return Step(Kind.KEEP, doubt)
-    late = next((one for one in survey.owners if one.place in ours and not any(_sets(one)) and not _unsigned(one)), None)
+    late = next(
+        (one for one in survey.owners if one.place in ours and not any(standing.sets(one)) and not standing.unsigned(one)), None
+    )
     if late:
         return Step(Kind.PUBLISH, f"no name server has the records yet that were published for {late.name}")
     known = evidence if evidence is not None and _concerns(evidence, current, following) else None
     until = earliest(known, floor) if known is not None else None
-    counting = [owner for owner in survey.owners if _published(owner)]
+    counting = [owner for owner in survey.owners if standing.counts(owner)]
     if not counting:
         if evidence is None or not evidence.stood or (until is not None and now >= until):
-            if any(map(_unsigned, survey.owners)) and any(any(_sets(owner)) for owner in survey.owners):
+            if any(map(standing.unsigned, survey.owners)) and any(any(standing.sets(owner)) for owner in survey.owners):
                 return Step(Kind.FREE, "the TLSA records are in a zone that is not signed; the key may change at any time")
             return Step(Kind.FREE, "no TLSA records are published; the key may change at any time")
         left = f" until {until:%Y-%m-%d %H:%M} UTC" if until else ""
@@ -278,7 +264,7 @@ def decide(
     other = next((owner for owner in counting if owner.name in guarded), None)
     if other:
         return Step(Kind.KEEP, _foreign(other, survey, guarded, [key for key in (current, following) if key]), lasting=True)
-    wrong = next((said for owner in counting if (said := _unknown(owner))), "")
+    wrong = next((said for owner in counting if (said := standing.unknown(owner))), "")
     if wrong:
         return Step(Kind.KEEP, wrong, lasting=True)
     stale = next((said for owner in counting if (said := _stale(owner, retired))), "")
@@ -304,66 +290,16 @@ def decide(
 
 def among_others(step: Step, survey: Survey) -> Step:
     """A step that says exactly what is not published, where a survey has records of others that do not count."""
-    if step.kind is Kind.FREE and any(_published(owner) for owner in survey.owners):
+    if step.kind is Kind.FREE and any(standing.counts(owner) for owner in survey.owners):
         return replace(step, reason="no TLSA records of this key are published; the key may change at any time")
     return step
 
 
-def standing(owner: Owner, key: Key) -> Standing:
-    """What the records of ``owner`` mean for a sender that meets ``key`` there."""
-    if _doubt(owner):
-        return Standing.DOUBT
-    if not _published(owner):
-        return Standing.NONE
-    sets = [records for records in _sets(owner) if records]
-    matching = [any(data.usage == 3 and data.selector == 1 and _is(data, key) for data in records) for records in sets]
-    if all(matching):
-        return Standing.MATCH
-    if any(matching):
-        return Standing.PARTLY
-    # A record by a certificate's digest or by its CA may match as well.
-    known = all((data.usage, data.selector) == (3, 1) for records in sets for data in records)
-    return Standing.MISMATCH if known else Standing.DOUBT
-
-
 def foreign(owner: Owner, key: Key) -> str:
     """Why ``key`` must stay for a guarded owner name that is :func:`relevant`; empty if its zone is plainly unsigned."""
-    return _doubt(owner) or (_foreign(owner, Survey(_NEVER, ()), frozenset(), [key]) if _published(owner) else "")
-
-
-def counts(owner: Owner) -> bool:
-    """Whether clients look at the records of an owner name: there are some, and the zone is not plainly unsigned."""
-    return _published(owner)
-
-
-def doubt(owner: Owner) -> str:
-    """Why nothing can be said of an owner name; empty if something can.
-
-    Name servers that cannot be asked are no doubt where a resolver says that there is no record, and nobody says otherwise:
-    many hosts may only ask their resolver.
-    """
-    said = _doubt(owner)
-    absent = bool(owner.target) and owner.validity is not Validity.BOGUS and not any(_sets(owner))
-    return "" if absent else said
-
-
-def beside(survey: Survey, key: Key) -> tuple[tuple[str, Data, bool], ...]:
-    """Which records of other kinds stand beside those of ``key``, and may not match what is served (rule D22).
-
-    :returns: place, record, and whether no address that shares the place needs it; sorted.
-    """
-    places: dict[str, list[Owner]] = {}
-    for owner in survey.owners:
-        if _published(owner):
-            places.setdefault(owner.place, []).append(owner)
-    found = []
-    for place, owners in places.items():
-        keys = [one.key for one in survey.addresses if one.owner in {owner.name for owner in owners}]
-        idle = all(one is not None and standing(owners[0], one) is Standing.MATCH for one in keys)
-        if standing(owners[0], key) is Standing.MATCH:
-            others = {data for owner in owners for data in owner.published if (data.usage, data.selector) != (3, 1)}
-            found += [(place, data, idle) for data in sorted(others)]
-    return tuple(sorted(found))
+    return standing.unclear(owner) or (
+        _foreign(owner, Survey(_NEVER, ()), frozenset(), [key]) if standing.counts(owner) else ""
+    )
 
 
 def timely(survey: Survey, now: datetime.datetime) -> bool:
@@ -387,7 +323,7 @@ def _foreign(owner: Owner, survey: Survey, guarded: AbstractSet[str], keys: Sequ
     """Why a guarded owner name keeps the key, and what ends that."""
     sharing = sorted(one.name for one in survey.owners if one.place == owner.place and one.name not in guarded)
     todo = _parting(owner, sharing, survey, keys)
-    if owner.port == _MX and (not keys or standing(owner, keys[0]) is Standing.MATCH):
+    if owner.port == _MX and (not keys or standing.of(owner, keys[0]) is standing.Standing.MATCH):
         # What would be served there then must have its record.
         todo = f"--dovecot-postfix-services all, or {todo}"
     if sharing:
@@ -410,14 +346,9 @@ def _parting(owner: Owner, sharing: Sequence[str], survey: Survey, keys: Sequenc
     ours = frozenset(data for data in owner.published if data.digest in _digests(keys))
     answers = [one for one in survey.addresses if one.owner == owner.name]
     others = [Data(3, 1, 1, one.key.sha256) for one in answers if one.key]
-    if others and len(others) == len(answers) and all(set(others) <= records - ours for records in _sets(owner)):
+    if others and len(others) == len(answers) and all(set(others) <= records - ours for records in standing.sets(owner)):
         return f"remove {' and '.join(map(str, sorted(ours)))} there"
     return "remove all TLSA records of that name"
-
-
-def _is(data: Data, key: Key) -> bool:
-    """Whether a record has the key's digest."""
-    return bool(data.digest) and data.digest == key.digest(data.matching)
 
 
 def _sha256(key: Optional[Key]) -> str:
@@ -429,87 +360,17 @@ def _concerns(evidence: Evidence, current: Key, following: Optional[Key]) -> boo
     return (evidence.current, evidence.following) == (current.sha256, _sha256(following))
 
 
-def _sets(owner: Owner) -> Iterable[frozenset[Data]]:
-    return [*(seen.records for seen in owner.seen), owner.resolved]
-
-
-def _published(owner: Owner) -> bool:
-    """Whether a set counts: there is one, and the zone is not plainly unsigned."""
-    if not any(_sets(owner)):
-        return False
-    return not _unsigned(owner)
-
-
-def _unsigned(owner: Owner) -> bool:
-    """Whether the zone is plainly unsigned."""
-    return not any(seen.signed for seen in owner.seen) and owner.validity is Validity.INSECURE and not owner.secured
-
-
-def _silent(owner: Owner) -> bool:
-    """Whether somebody who should say something of an owner name did not (D27)."""
-    return not owner.seen or any(seen.outcome is Outcome.SILENT for seen in owner.seen)
-
-
-def _clock(owner: Owner, at: datetime.datetime) -> str:
-    """How the clock of a look disagrees with the signatures of an answer (D26); empty if it does not."""
-    for seen in owner.seen:
-        if seen.inception is None or seen.expiration is None or seen.inception <= at <= seen.expiration:
-            continue
-        if at < seen.inception:
-            dates, why = f"valid only from {seen.inception:%Y-%m-%d %H:%M:%S} UTC on", "or that of the signer is"
-        else:
-            dates, why = f"not valid after {seen.expiration:%Y-%m-%d %H:%M:%S} UTC", "or the zone was not signed again in time"
-        return (
-            f"the signatures that {seen.server} gives for {owner.name} are {dates}, and the clock of this host says "
-            f"{at:%Y-%m-%d %H:%M:%S} UTC: the clock is wrong, {why}"
-        )
-    return ""
-
-
-def _doubt(owner: Owner) -> str:
-    """Why nothing can be said of an owner name; empty if something can."""
-    if owner.validity is Validity.BOGUS:
-        return f"{owner.name} does not validate (DNSSEC)"
-    if owner.secured and (owner.validity is Validity.INSECURE or not any(seen.signed for seen in owner.seen)):
-        return (
-            f"the zone of {owner.name} is signed, as its parent zone says (DS), and this host gets an answer that is not: "
-            "others may see another zone than this host does (--dovecot-resolver)"
-        )
-    if not owner.seen:
-        return f"the name servers of {owner.name} could not be found"
-    for seen in owner.seen:
-        if seen.outcome not in _USABLE:
-            return f"{seen.server} gives no usable answer for {owner.name} ({seen.outcome.value})"
-    if any(_sets(owner)) and owner.validity is Validity.UNKNOWN:
-        return f"no validating resolver that is trusted says whether {owner.name} is secure (--dovecot-resolver)"
-    if any(seen.signed and seen.records for seen in owner.seen) and owner.validity is not Validity.SECURE:
-        return f"{owner.name} is signed, but the validating resolver does not call it secure"
-    return ""
-
-
-def _unknown(owner: Owner) -> str:
-    """What in the sets of an owner name is not understood; empty if all is."""
-    for records in _sets(owner):
-        if len(records) > MOST_RECORDS:
-            return f"{owner.name} has {len(records)} TLSA records, which is more than some senders can take"
-        for data in sorted(records):
-            if (data.usage, data.selector) == (3, 1) and _LENGTHS.get(data.matching) != len(data.digest):
-                said = f"{owner.name} has the record {str(data)[:40]}"
-                return f"{said}, of which it is not known whether the next key matches it"
-    return ""
-
-
 def _stale(owner: Owner, retired: Sequence[Key]) -> str:
     """Which record of an owner name may go; empty if none."""
     for key in retired:
-        if any(_is(data, key) for data in owner.published):
+        if any(standing.is_of(data, key) for data in owner.published):
             return f"{owner.place} still has the record 3 1 1 {key.sha256} of a key that is not served any more"
     return ""
 
 
 def _lacks(owner: Owner, current: Key, following: Key) -> str:
     """What an owner name lacks of T0's condition (D5, D2); empty if nothing."""
-    said = _doubt(owner) or _unknown(owner)
+    said = standing.unclear(owner) or standing.unknown(owner)
     if said:
         return said
     if owner.validity is not Validity.SECURE:

@@ -10,7 +10,8 @@ from typing import Optional
 from certbot_dovecot import bundle as bundles
 from certbot_dovecot.dane.answers import Key, Owner
 from certbot_dovecot.dane.gates import Mismatch
-from certbot_dovecot.dane.rollover import Standing, Step
+from certbot_dovecot.dane.rollover import Step
+from certbot_dovecot.dane.standing import Standing
 from certbot_dovecot.monitoring.keepers import Keeper
 from certbot_dovecot.problems import sentence
 from certbot_dovecot.renewals import Renewing

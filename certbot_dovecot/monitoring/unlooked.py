@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from certbot_dovecot.dane.rollover import Standing
+from certbot_dovecot.dane.standing import Standing
 from certbot_dovecot.monitoring.model import Deployed, Status
 
 #: Of things of one kind, so many are named.

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from shlex import quote
 
 from certbot_dovecot import renewals
-from certbot_dovecot.dane.rollover import Kind, Standing
+from certbot_dovecot.dane.rollover import Kind
+from certbot_dovecot.dane.standing import Standing
 from certbot_dovecot.monitoring.model import Deployed, Finding, Grade, Status
 from certbot_dovecot.renewals import By
 

@@ -16,7 +16,7 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 
 from certbot_dovecot import bundle as bundles
-from certbot_dovecot.dane import rollover
+from certbot_dovecot.dane import standing
 from certbot_dovecot.dane.answers import AddressAnswer, Key, Owner, host_of
 from certbot_dovecot.servers.contract import Endpoint
 from certbot_dovecot.servers.probe import Answer, Question
@@ -54,7 +54,7 @@ def ask(way: Way, names: OwnerNames, owners: Iterable[Owner], every: bool = Fals
         protocol, implicit = names.endpoints.get(owner.port) or _PORTS.get(owner.port, ("", True))
         host = host_of(owner.name)
         addresses = names.hosts.lookup.addresses.get(host)
-        if not (every or rollover.counts(owner)) or not owner.port:
+        if not (every or standing.counts(owner)) or not owner.port:
             continue
         if addresses is None:
             found.append(AddressAnswer(owner.name, "", None, "the resolver gives no answer"))

@@ -23,7 +23,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 
 from certbot_dovecot import bundle as bundles
 from certbot_dovecot import files, jobs, store
-from certbot_dovecot.dane import gates, rollover, tlsa
+from certbot_dovecot.dane import gates, standing, tlsa
 from certbot_dovecot.dane.answers import Key, Owner, host_of, port_of
 from certbot_dovecot.dane.gates import HeldKey, Hold, KeyChange
 from certbot_dovecot.deploy.key_gate import KeyGate, Proposed
@@ -78,9 +78,7 @@ def _chosen(way: Way, proposed: Proposed) -> Options:
     hosts = ",".join(dict.fromkeys(one.dane_hosts for one in (chosen, *installed) if one.dane_hosts))
     # A rollback is of no lineage: it asks unless nobody wants to know.
     off = not proposed.lineage and installed and all(one.dane == "off" for one in installed)
-    return replace(
-        chosen, resolver=resolvers[0] if resolvers else "", dane_hosts=hosts, dane="off" if off else chosen.dane
-    )
+    return replace(chosen, resolver=resolvers[0] if resolvers else "", dane_hosts=hosts, dane="off" if off else chosen.dane)
 
 
 def _held(way: Way, proposed: Proposed) -> tuple[HeldKey, ...]:
@@ -91,7 +89,7 @@ def _held(way: Way, proposed: Proposed) -> tuple[HeldKey, ...]:
     if not owners:
         return ()
     survey = way.ask(chosen, owners)
-    told = [owner for owner in survey.owners if rollover.counts(owner) or rollover.doubt(owner)]
+    told = [owner for owner in survey.owners if standing.counts(owner) or standing.doubt(owner)]
     changes = _changes(way, proposed, told)
     pair = way.pair(proposed.lineage) if proposed.lineage else None
     evidence = pair.ledger.evidence if pair is not None else None
@@ -208,5 +206,3 @@ def _lines(held: Iterable[HeldKey]) -> Iterable[str]:
     for one in held:
         if one.hold is Hold.NEEDED and one.after is not None:
             yield f"{one.place} {one.ttl or tlsa.TTL} IN TLSA 3 1 1 {one.after.sha256}"
-
-

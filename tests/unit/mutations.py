@@ -190,9 +190,7 @@ def _choose(monkeypatch: Any) -> None:
     monkeypatch.setattr(
         rotation,
         "choose",
-        lambda wish, current, year, now, role: choose(
-            wish, current, year, now, Role.ALONE if role is Role.SERVING else role
-        ),
+        lambda wish, current, year, now, role: choose(wish, current, year, now, Role.ALONE if role is Role.SERVING else role),
     )
 
 

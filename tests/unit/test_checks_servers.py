@@ -12,7 +12,7 @@ from certbot_dovecot import checks
 from certbot_dovecot.checks import dovecot, postfix
 from certbot_dovecot.checks.findings import Severity
 from certbot_dovecot.dane.answers import Data, Outcome, Owner, Seen, Survey, Validity
-from certbot_dovecot.dane.rollover import Evidence
+from certbot_dovecot.dane.evidence import Evidence
 from certbot_dovecot.ledger import Ledger
 from certbot_dovecot.state import Options
 from tests.lab import ca

@@ -11,7 +11,7 @@ from certbot_dovecot.dane import gates, hosts
 from certbot_dovecot.dane.answers import AddressAnswer, Data, Key, Outcome, Owner, Seen, Survey, Validity
 from certbot_dovecot.dane.hosts import Lookup
 from certbot_dovecot.dane.publish import Change
-from certbot_dovecot.dane.rollover import Standing
+from certbot_dovecot.dane.standing import Standing
 from tests.unit.snapshot import NOW
 
 OLD, NEW, STRANGE = (Key(letter * 64, letter * 128) for letter in "ABC")
@@ -146,8 +146,12 @@ def test_d18_a_retired_key_that_an_address_serves_may_not_go():
 
 def test_d18_addresses_with_the_same_trouble_are_one_mismatch():
     def named(port, key):
-        return Owner(f"_{port}._tcp.mx.example.org.", (Seen("ns1", Outcome.ANSWER, frozenset({record(key)}), 300, True),),
-                     Validity.SECURE, frozenset({record(key)}))
+        return Owner(
+            f"_{port}._tcp.mx.example.org.",
+            (Seen("ns1", Outcome.ANSWER, frozenset({record(key)}), 300, True),),
+            Validity.SECURE,
+            frozenset({record(key)}),
+        )
 
     owners = tuple(named(port, NEW) for port in (25, 465))
     answers = tuple(AddressAnswer(owner.name, "192.0.2.2", OLD) for owner in owners)

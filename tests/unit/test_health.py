@@ -12,8 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from certbot_dovecot import health, show
+from certbot_dovecot.dane import standing
 from certbot_dovecot.dane.answers import Data, Key, Outcome, Owner, Seen, Validity
-from certbot_dovecot.dane.rollover import Kind, Standing, Step, standing
+from certbot_dovecot.dane.rollover import Kind, Step
+from certbot_dovecot.dane.standing import Standing
 from certbot_dovecot.health import DAY
 from certbot_dovecot.monitoring.model import Asked, Deployed, Finding, Grade, Leaf, Status
 from certbot_dovecot.servers.contract import Endpoint
@@ -210,7 +212,7 @@ CA = Data(2, 1, 1, "C" * 64)
     ],
 )
 def test_standing(one, expected):
-    assert standing(one, KEY) is expected
+    assert standing.of(one, KEY) is expected
 
 
 def test_the_port_of_an_owner_name():

@@ -24,7 +24,8 @@ from hypothesis import strategies as st
 
 from certbot_dovecot.dane import rollover, survey
 from certbot_dovecot.dane.answers import Key, Outcome
-from certbot_dovecot.dane.rollover import Evidence, Kind
+from certbot_dovecot.dane.evidence import Evidence
+from certbot_dovecot.dane.rollover import Kind
 from certbot_dovecot.dane.survey import Server
 from tests.plays import examples
 from tests.unit.responder import FIRST, HEX, NAME, RESOLVER, SECOND, Responder, free_port, resolve, response, tlsa

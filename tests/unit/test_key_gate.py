@@ -11,11 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import certbot_dovecot
-from certbot_dovecot.dane import gates, rollover
+from certbot_dovecot.dane import gates, standing
 from certbot_dovecot.dane.answers import Data, Key, Outcome, Owner, Seen, Survey, Validity
 from certbot_dovecot.dane.evidence import FLOOR, Evidence
 from certbot_dovecot.dane.gates import Hold, KeyChange
-from certbot_dovecot.dane.rollover import Standing
+from certbot_dovecot.dane.standing import Standing
 
 ROOT = pathlib.Path(certbot_dovecot.__file__).parent
 NOW = datetime.datetime(2027, 1, 25, tzinfo=datetime.timezone.utc)
@@ -112,11 +112,10 @@ known = st.one_of(st.none(), st.builds(evidence, ages, st.sampled_from([PRESENT,
 
 @given(owners, keys, keys, known)
 def test_d28_whatever_passes_takes_no_match_away(one, now, after, evidence):
-    if held(one, now, after, evidence) is not None or now == after or not rollover.counts(one):
+    if held(one, now, after, evidence) is not None or now == after or not standing.counts(one):
         return
-    standing = rollover.standing(one, now)
-    if standing in (Standing.MATCH, Standing.PARTLY):
-        assert rollover.standing(one, after) is Standing.MATCH
+    if standing.of(one, now) in (Standing.MATCH, Standing.PARTLY):
+        assert standing.of(one, after) is Standing.MATCH
         assert evidence is not None
         assert evidence.since <= NOW - FLOOR
 

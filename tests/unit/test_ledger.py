@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from certbot_dovecot import files, glance, ledger, store
 from certbot_dovecot.dane.answers import Data, Outcome, Owner, Seen, Survey, Validity
-from certbot_dovecot.dane.rollover import Evidence
+from certbot_dovecot.dane.evidence import Evidence
 from certbot_dovecot.glance import EVERY
 from certbot_dovecot.ledger import Ledger, Turn
 from certbot_dovecot.problems import StateProblem
@@ -52,8 +52,9 @@ SEEN = st.builds(
     Seen, NAMES, st.sampled_from(Outcome), st.frozensets(DATA), st.integers(0, 2**31), st.booleans(), DATES, DATES, NAMES
 )
 OWNERS = st.builds(
-    Owner, NAMES, st.lists(SEEN, max_size=3).map(tuple), st.sampled_from(Validity), st.frozensets(DATA), NAMES, st.booleans()
-)
+    Owner, NAMES, st.lists(SEEN, max_size=3).map(tuple), st.sampled_from(Validity), st.frozensets(DATA), NAMES, NAMES,
+    st.booleans(),
+)  # fmt: skip
 
 
 @given(LEDGERS)

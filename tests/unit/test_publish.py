@@ -12,12 +12,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from certbot_dovecot import handover, pairs, publishing, watch
+from certbot_dovecot import pairs, publishing, watch
 from certbot_dovecot.dane import publish, update
 from certbot_dovecot.dane.answers import Data, Key, Outcome, Owner, Seen, Survey, Validity
 from certbot_dovecot.ledger import Ledger
 from certbot_dovecot.pairs import Member
 from certbot_dovecot.problems import ConfProblem, FileProblem, ServerProblem, ZoneProblem
+from certbot_dovecot.rollover import messages
 from certbot_dovecot.state import Options, State
 from certbot_dovecot.store import Folder
 
@@ -93,9 +94,7 @@ def survey(*seen, resolved=frozenset()):
 
 def test_d2_what_only_a_resolver_remembers_does_not_stand_there():
     """Else a next key's record could be added alone where the other one is gone."""
-    (place,) = publish.places(
-        survey(Seen("ns", Outcome.ABSENT), resolved={one(CURRENT)}), {OWNER: [CURRENT]}, FOLLOWING
-    )
+    (place,) = publish.places(survey(Seen("ns", Outcome.ABSENT), resolved={one(CURRENT)}), {OWNER: [CURRENT]}, FOLLOWING)
     assert (place.present, place.blind) == (frozenset(), False)
     assert publish.change(OWNER, place.keys, place.present, set()).add == {one(CURRENT), one(FOLLOWING)}
 
@@ -248,7 +247,7 @@ def test_d23_a_zone_that_takes_no_updates_stops_nothing_in_another(published, or
     # What was not taken is not ours, and not waited for.
     assert ours == {(HERE, one(CURRENT)), (HERE, one(FOLLOWING))}
     assert [one.name for one in places if one.by_hand] == [THERE]
-    [told] = handover.refusals(changes)
+    [told] = messages.refusals(changes)
     assert told.startswith(f"Not published at {THERE}: it takes no update of these names (REFUSED).")
 
 
@@ -267,4 +266,4 @@ def test_d23_the_run_fails_where_no_zone_takes_updates(published):
 def test_d23_a_name_beyond_the_certificate_never_makes_the_run_fail(published):
     _, changes, _ = published(Primary(takes=()), place(THERE, optional=True))
     assert changes[0].refused
-    assert handover.refusals(changes) == []
+    assert messages.refusals(changes) == []

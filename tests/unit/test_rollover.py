@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from certbot_dovecot.dane import rollover
+from certbot_dovecot.dane import rollover, standing
 from certbot_dovecot.dane.answers import AddressAnswer, Data, Key, Outcome, Owner, Seen, Survey, Validity
 from certbot_dovecot.dane.rollover import FLOOR, Kind
 from tests.plays import examples
@@ -214,14 +214,14 @@ def test_d22_a_record_of_another_kind_stops_no_rotation_that_3_1_1_proves(other)
 def test_d22_a_record_of_another_kind_is_told():
     issuer = OTHERS[0]
     there = [AddressAnswer(NAME, "192.0.2.1", CURRENT)]
-    assert rollover.beside(replace(survey(owner({*BOTH, issuer})), addresses=tuple(there)), CURRENT) == ((NAME, issuer, True),)
+    assert standing.beside(replace(survey(owner({*BOTH, issuer})), addresses=tuple(there)), CURRENT) == ((NAME, issuer, True),)
     # Another host may have no other match than this one.
     for key in (Key("E" * 64), None):
         here = replace(survey(owner({*BOTH, issuer})), addresses=(*there, AddressAnswer(NAME, "192.0.2.2", key)))
-        assert rollover.beside(here, CURRENT) == ((NAME, issuer, False),)
+        assert standing.beside(here, CURRENT) == ((NAME, issuer, False),)
     # It may be the only match: nothing is said of what may go.
-    assert rollover.beside(survey(owner({issuer})), CURRENT) == ()
-    assert rollover.beside(survey(owner({NEW, issuer})), CURRENT) == ()
+    assert standing.beside(survey(owner({issuer})), CURRENT) == ()
+    assert standing.beside(survey(owner({NEW, issuer})), CURRENT) == ()
 
 
 @given(st.frozensets(st.sampled_from([OLD, NEW, *OTHERS])), st.frozensets(st.sampled_from(OTHERS)))

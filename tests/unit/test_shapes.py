@@ -41,12 +41,18 @@ def survey(leads, ours, theirs, serves):
     return Survey(NOW, owners, (), (AddressAnswer(SUBMISSION, "192.0.2.1", CURRENT), theirs_serves))
 
 
+def seen_daily(said):
+    """The evidence where the same was seen every day for ten days."""
+    made = None
+    for days in range(10, -1, -1):
+        made = rollover.observe(made, replace(said, at=NOW - datetime.timedelta(days=days)), CURRENT, FOLLOWING)
+    return made
+
+
 def step(said):
     """What is decided if the same was seen all the time."""
     said = rollover.relevant(said, GUARDED, [CURRENT, FOLLOWING])
-    before = Survey(NOW - datetime.timedelta(days=10), said.owners, (), said.addresses)
-    evidence = rollover.observe(rollover.observe(None, before, CURRENT, FOLLOWING), said, CURRENT, FOLLOWING)
-    return rollover.decide(said, evidence, CURRENT, FOLLOWING, NOW, guarded=GUARDED)
+    return rollover.decide(said, seen_daily(said), CURRENT, FOLLOWING, NOW, guarded=GUARDED)
 
 
 def places(said, serves=CURRENT, following=FOLLOWING, retired=()):
@@ -203,9 +209,7 @@ def test_d20_a_record_of_this_key_at_a_port_of_others_keeps_the_key(port):
 
     def found(records):
         said = rollover.relevant(Survey(NOW, (ready, owner(name, records))), frozenset({name}), [CURRENT, FOLLOWING])
-        before = replace(said, at=NOW - datetime.timedelta(days=10))
-        evidence = rollover.observe(rollover.observe(None, before, CURRENT, FOLLOWING), said, CURRENT, FOLLOWING)
-        return rollover.decide(said, evidence, CURRENT, FOLLOWING, NOW, guarded=frozenset({name}))
+        return rollover.decide(said, seen_daily(said), CURRENT, FOLLOWING, NOW, guarded=frozenset({name}))
 
     assert found({one(STRANGE)}).kind is Kind.SWITCH
     for records in ({one(CURRENT)}, {one(FOLLOWING), one(STRANGE)}):

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from certbot_dovecot import health, show
-from certbot_dovecot.dane.rollover import Standing
+from certbot_dovecot.dane.standing import Standing
 from certbot_dovecot.monitoring import findings, unlooked
 from certbot_dovecot.monitoring.model import Status
 from certbot_dovecot.servers.contract import Endpoint
@@ -86,9 +86,9 @@ statuses = st.builds(
     Status,
     at=st.just(NOW),
     lineages=st.lists(lineages, min_size=1, max_size=2).map(tuple),
-    endpoints=st.lists(
-        st.builds(asked, st.sampled_from([IMAPS, MX]), dane=st.sampled_from([None, *Standing])), max_size=2
-    ).map(tuple),
+    endpoints=st.lists(st.builds(asked, st.sampled_from([IMAPS, MX]), dane=st.sampled_from([None, *Standing])), max_size=2).map(
+        tuple
+    ),
     failures=st.sampled_from([(), (), (("Postfix", "it cannot be looked at"),)]),
     notes=st.sampled_from([(), ("A note.",)]),
     unasked=st.sampled_from([0, 0, 3]),

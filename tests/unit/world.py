@@ -30,7 +30,7 @@ from typing import Callable, TypeVar
 
 from certbot_dovecot.dane.answers import AddressAnswer, Data, Key, Outcome, Survey, Validity
 from certbot_dovecot.dane.publish import Change
-from certbot_dovecot.dane.rollover import MOST_RECORDS
+from certbot_dovecot.dane.standing import MOST_RECORDS
 from certbot_dovecot.state import Options
 from tests.unit.world_dns import GAP, SIGNED, Episode, Version, Zone, emergency, excuse, has
 from tests.unit.world_host import FIRST, KILLS, OTHER, SERVERS, Host, Run

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from typing import Callable, Optional
 
 from certbot_dovecot import handover, pairs, publishing, rotation, watch
-from certbot_dovecot.dane import gates, publish, rollover
+from certbot_dovecot.dane import gates, publish, rollover, standing
 from certbot_dovecot.dane.answers import AddressAnswer, Data, Key, Survey
 from certbot_dovecot.dane.publish import Change, Place
 from certbot_dovecot.dane.rollover import Kind, Step
@@ -196,7 +196,7 @@ class Host:
         current, following = pair.serving.key(), pair.following()
         keys = [key for key in (current, following) if key]
         relevant = rollover.relevant(said, self.guarded, keys, self.kept.keys(), pair.retired())
-        asked = tuple(one for owner in relevant.owners if rollover.counts(owner) for one in self.elsewhere(owner.name))
+        asked = tuple(one for owner in relevant.owners if standing.counts(owner) for one in self.elsewhere(owner.name))
         relevant = replace(relevant, addresses=asked)
         floor = datetime.timedelta(hours=pair.options.dane_floor)
         evidence = rollover.observe(pair.ledger.evidence, relevant, current, following, floor)
