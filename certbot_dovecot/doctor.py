@@ -347,7 +347,7 @@ class _Gathering:
                 return one
             names = owner_names.find(self.way, pair)
             following = pair.following()
-            keys = [key for key in (pair.serving.key(), following) if key]
+            keys = [key for key in (pair.current(), following) if key]
             relevant = rollover.relevant(one.survey, names.guarded, keys, names.others.keys(), pair.retired())
             return replace(one, step=watch.judge(pair, relevant, one.survey.at, True, names.guarded))
         except Problem as problem:

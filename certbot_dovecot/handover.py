@@ -59,7 +59,7 @@ def tend(way: Way, name: str) -> Told:
     :raises Problem: a switch or an update failed; it says what was left as it was.
     """
     pair = way.pair(name)
-    if pair is None or pair.options.dane == "off" or not (pair.standby or pair.options.publishes):
+    if pair is None or pair.options.dane == "off" or not (pair.standby or pair.options.publishes or pair.waits()):
         return Told()
     finished = finish(way, pair)
     if finished is None and not pair.ledger.due(way.clock()):
@@ -96,7 +96,7 @@ def roll_now(way: Way, name: str, reason: str) -> Told:
             switched=True,
         )
     pair = _with_standby(way, name)
-    lost = pair.serving.key().sha256
+    lost = pair.current().sha256
     evidence, at = pair.ledger.evidence, way.clock()
     pair = switch(way, pair, reason, force=True)
     notes, warnings = [_switched(pair)], []
@@ -194,7 +194,7 @@ def _advance(way: Way, pair: Pair, wanted: bool = False) -> Told:
     places = publishing.after(places, changes)
     notes, step = [*seen.survey.notes, *messages.published(changes)], seen.step
     dark = any(place.dark for place in places)
-    due = wanted or rotation.is_due(pair.options.key_rotation, pair.since(), way.clock())
+    due = wanted or _is_due(pair, step, way.clock())
     if due and allows(pair, step):
         stop = "an endpoint does not tell what it serves" if dark else _stop(way, pair)
         if not stop:
@@ -218,6 +218,18 @@ def _advance(way: Way, pair: Pair, wanted: bool = False) -> Told:
     todo = replace(todo, add=tuple(line for line in todo.add if line not in theirs))
     held = todo if step.kind is not Kind.FREE else Todo(barred=todo.barred if pair.options.publishes else ())
     return Told(tuple(notes), (*_say(way, pair, step, todo, due), *_say_held(way, pair, held), *more), step)
+
+
+def _is_due(pair: Pair, step: Step, now: datetime.datetime) -> bool:
+    """Whether another key is to be served.
+
+    One that waits is no reason where no record counts: then something else keeps it from the servers, and a deployment tells.
+
+    :raises Problem: a leaf cannot be read.
+    """
+    if step.kind is Kind.FREE:
+        return rotation.is_due(pair.options.key_rotation, pair.since(), now)
+    return watch.is_due(pair, now)
 
 
 def allows(pair: Pair, step: Step) -> bool:
@@ -309,7 +321,7 @@ def _of_refused(changes: Sequence[Change], todo: Todo) -> list[str]:
 
 def _say_beside(way: Way, pair: Pair, seen: Look) -> list[str]:
     """Which records of other kinds may not match what is served, if the admin was not told lately."""
-    found = standing.beside(seen.survey, pair.serving.key())
+    found = standing.beside(seen.survey, pair.current())
     if not found or pair.ledger.quiet("beside", way.clock(), MONTH):
         return []
     watch.write_down(way, pair, lambda known: replace(known, said={**known.said, "beside": way.clock()}))

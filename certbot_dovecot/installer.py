@@ -33,7 +33,7 @@ from certbot import errors, interfaces
 from certbot.display import util as display_util
 from certbot.plugins import common
 
-from certbot_dovecot.problems import Problem
+from certbot_dovecot.problems import KeyHeld, Problem
 
 if TYPE_CHECKING:
     from certbot_dovecot.bundle import Source
@@ -271,13 +271,22 @@ class Installer(common.Installer):
 
         with _translated():
             home = self._home()
+            held: Optional[KeyHeld] = None
             if not glance.settled(home, lineage.lineagename):
-                self._deployment = self._door().renewed(lineage.lineagename)
+                try:
+                    self._deployment = self._door().renewed(lineage.lineagename)
+                except KeyHeld as problem:
+                    # What proves the new key is looked at all the same, and it may not be this key that comes next.
+                    held = problem
                 self._prove()
-            if not glance.tended(home, lineage.lineagename, datetime.datetime.now(datetime.timezone.utc)):
-                self._tell(self._door().tend(lineage.lineagename))
+            if held or not glance.tended(home, lineage.lineagename, datetime.datetime.now(datetime.timezone.utc)):
+                told = self._door().tend(lineage.lineagename)
+                self._tell(told)
+                held = None if told.switched else held
             if glance.gone(self.config.config_dir, home):
                 self._tell_orphans()
+            if held:
+                raise held
 
     def rollback_checkpoints(self, rollback: int = 1) -> None:
         """Bring back configuration files; :meth:`restart` makes the servers follow.

@@ -66,7 +66,7 @@ def of_lineage(
     :raises Problem: the lineage that stands by cannot be read.
     """
     pair = pairs.find(config_dir, home(config_dir), lineage.name)
-    following = pair.following() if pair and pair.serving.lineage.name == lineage.name else None
+    following = pair.standing_by() if pair and pair.serving.lineage.name == lineage.name else None
     next_key = following.sha256 if following else ""
     parameters, said = {"installer": lineage.installer}, renewals.settings(renewals.read_inis(config_dir))
     retried = renewals.judge(parameters, said, renewals.Hook("")).each_run

@@ -28,10 +28,12 @@ class Member:
     """One of the two, or the only one.
 
     :param record: what we know of its installation; None if it never was installed.
+    :param store: where its deployed files are; None if it never was installed.
     """
 
     lineage: Lineage
     record: Optional[State]
+    store: Optional[Folder] = None
 
     @property
     def installed(self) -> bool:
@@ -44,6 +46,17 @@ class Member:
         :raises Problem: the leaf cannot be read.
         """
         path = self.lineage.source.cert
+        return Key(*bundles.digests_of(bundles.leaf_of(files.read(path), path)))
+
+    def deployed(self) -> Key:
+        """The key that the servers have: an older one than :meth:`key`, if the key gate holds that one.
+
+        :raises Problem: a leaf cannot be read.
+        """
+        present, record = self.key(), self.record
+        if record is None or self.store is None or not self.installed or record.spki in ("", present.sha256):
+            return present
+        path = self.store.cert(record.stem)
         return Key(*bundles.digests_of(bundles.leaf_of(files.read(path), path)))
 
     def spent(self) -> bool:
@@ -77,14 +90,35 @@ class Pair:
         """What the admin chose for what is served."""
         return self.serving.record.options if self.serving.record else Options()
 
-    def following(self) -> Optional[Key]:
-        """The key that comes next; None if nobody stands by, or with a spent key.
+    def current(self) -> Key:
+        """The key that the servers have.
+
+        :raises Problem: a leaf cannot be read.
+        """
+        return self.serving.deployed()
+
+    def waits(self) -> bool:
+        """Whether the lineage that is served has a new key that the servers do not have.
+
+        :raises Problem: a leaf cannot be read.
+        """
+        return self.current() != self.serving.key()
+
+    def standing_by(self) -> Optional[Key]:
+        """The key of the lineage that stands by; None if there is none, or with a spent key.
 
         :raises Problem: a leaf cannot be read.
         """
         if self.standby is None or self.standby.spent():
             return None
         return self.standby.key()
+
+    def following(self) -> Optional[Key]:
+        """The key that comes next: that of the one that stands by, else one that waits; None if there is neither.
+
+        :raises Problem: a leaf cannot be read.
+        """
+        return self.standing_by() or (self.serving.key() if self.waits() else None)
 
     def role(self, name: str) -> Role:
         """What the lineage ``name``, one of the two, is to the servers.
@@ -99,15 +133,14 @@ class Pair:
         return rotation.role_of(member.key().sha256, member.record.spki if member.record else "", serving)
 
     def retired(self) -> tuple[Key, ...]:
-        """Every key that we know and that is neither served nor next.
+        """Every key that we know and that is neither served, nor next, nor waits.
 
         :raises Problem: a leaf cannot be read.
         """
         members = [member for member in (self.serving, self.standby) if member]
         known = {spki for member in members if member.record for spki in member.record.years}
         known |= {spki for member in members for spki, _ in member.lineage.history()}
-        following = self.following()
-        alive = {self.serving.key().sha256, following.sha256 if following else ""}
+        alive = {key.sha256 for key in (self.current(), self.serving.key(), self.standing_by()) if key}
         return tuple(Key(spki) for spki in sorted(known - alive))
 
     def unfit(self, now: datetime.datetime) -> str:
@@ -134,7 +167,7 @@ class Pair:
         if self.ledger.turns:
             return self.ledger.turns[-1].at.year
         record, lineage = self.serving.record, self.serving.lineage
-        return rotation.year_of(self.serving.key().sha256, record.years if record else {}, lineage.history())
+        return rotation.year_of(self.current().sha256, record.years if record else {}, lineage.history())
 
 
 def first_of(home: str, name: str) -> str:
@@ -210,4 +243,7 @@ def _serves(known: Ledger, one: Member, other: Member) -> bool:
 
 def _member(config_dir: str, home: str, name: str) -> Optional[Member]:
     lineage = lineages.load(config_dir, name)
-    return None if lineage is None else Member(lineage, state.load(store.folder(home, "", name).state))
+    if lineage is None:
+        return None
+    record = state.load(store.folder(home, "", name).state)
+    return Member(lineage, record, store.folder(home, record.options.store, name) if record else None)

@@ -144,6 +144,7 @@ class Plan:
             {self.pair.cert: self.bundle.combined},
             self.job.again,
             self.job.force,
+            self.job.retried,
         )
 
     @property

@@ -98,5 +98,5 @@ def _keys(config_dir: str, name: str, place: store.Folder) -> tuple[tuple[str, .
     if pair is None or pair.standby is None or pair.serving.lineage.name != name:
         # In a deploy hook, the key of a lineage may be one that the servers do not have yet.
         return names, spki, known
-    following = pair.following()
+    following = pair.standing_by()
     return names, following.sha256 if following else "", known

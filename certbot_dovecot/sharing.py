@@ -41,11 +41,11 @@ def look_after(way: Way, name: str, new_key: bool) -> tuple[Told, bool]:
     if pair.options.dane == "off":
         return Told(warnings=(due_now(name, pair.since()),) if due else ()), False
     survey = ledger.survey_of(pair.place)
-    if not (new_key or due or (survey is not None and stale(survey.owners, pair.serving.key(), pair.retired()))):
+    if not (new_key or due or (survey is not None and stale(survey.owners, pair.current(), pair.retired()))):
         return Told(), False
     seen = watch.look(way, pair)
-    left = stale(seen.survey.owners, pair.serving.key(), pair.retired())
-    warnings = [unmatched(name, left, pair.serving.key())] if left else []
+    left = stale(seen.survey.owners, pair.current(), pair.retired())
+    warnings = [unmatched(name, left, pair.current())] if left else []
     if due and not left:
         warnings.append(due_now(name, pair.since()) if seen.step.kind is Kind.FREE else messages.kept(name, seen.step))
     return Told(seen.survey.notes, tuple(warnings), seen.step), bool(left)

@@ -262,7 +262,7 @@ def _with_renewal(way: Way, one: Deployed, chosen: Options, settings: renewals.S
         if pair is None or pair.serving.lineage.name != one.name:
             return one
         if one.owners and pair.standby is None and chosen.dane != "off":
-            one = replace(one, stale=tuple(sharing.stale(one.owners, pair.serving.key(), pair.retired())))
+            one = replace(one, stale=tuple(sharing.stale(one.owners, pair.current(), pair.retired())))
         if renewing.by is By.INSTALLER:
             return one
         since = pair.since()

@@ -157,7 +157,7 @@ def look(way: Way, pair: Pair, wanted: bool = False, note: bool = True) -> Look:
     names = owner_names.find(way, pair)
     said = way.ask(pair.options, names.every)
     said = endpoints(way, names, said)
-    current, following = pair.serving.key(), pair.following()
+    current, following = pair.current(), pair.following()
     keys = [key for key in (current, following) if key]
     relevant = rollover.relevant(said, names.guarded, keys, names.others.keys(), pair.retired())
     served = addresses.ask(way, names, relevant.owners)
@@ -195,17 +195,21 @@ def judge(pair: Pair, relevant: Survey, now: datetime.datetime, wanted: bool, gu
     :param guarded: owner names of ports that are not ours.
     :raises Problem: a leaf cannot be read.
     """
-    chosen, current = pair.options, pair.serving.key()
-    due = wanted or rotation.is_due(chosen.key_rotation, pair.since(), now)
+    chosen, current = pair.options, pair.current()
+    due = wanted or is_due(pair, now)
     floor = datetime.timedelta(hours=chosen.dane_floor)
     known, retired = pair.ledger.evidence, pair.retired() if pair.standby else ()
     retired = tuple(key for key in retired if gates.may_go(relevant, key))
     ours = {name for name, _ in pair.ledger.ours} if chosen.publishes else set()
-    step = rollover.decide(relevant, known, current, pair.following(), now, floor, due, retired, guarded, ours)
-    deployed = pair.serving.record.spki if pair.serving.record else ""
-    if step.kind is not Kind.FREE and deployed not in ("", current.sha256):
-        return Step(Kind.KEEP, f"the servers do not have the present key of {pair.serving.lineage.name} yet")
-    return step
+    return rollover.decide(relevant, known, current, pair.following(), now, floor, due, retired, guarded, ours)
+
+
+def is_due(pair: Pair, now: datetime.datetime) -> bool:
+    """Whether another key is to be served: a new year has begun, or a new key of the lineage waits at the key gate.
+
+    :raises Problem: a leaf cannot be read.
+    """
+    return pair.waits() or rotation.is_due(pair.options.key_rotation, pair.since(), now)
 
 
 def recall(pair: Pair, survey: Survey, ports: Collection[int], own: Collection[str]) -> Step:
@@ -219,7 +223,7 @@ def recall(pair: Pair, survey: Survey, ports: Collection[int], own: Collection[s
     names = pair.serving.lineage.names()
     every = [owner.name for owner in survey.owners]
     others = {name for name in every if name not in own or not owner_names.is_named(pair.options, names, name)}
-    keys = [key for key in (pair.serving.key(), pair.following()) if key]
+    keys = [key for key in (pair.current(), pair.following()) if key]
     relevant = rollover.relevant(survey, guarded, keys, others, pair.retired())
     return rollover.among_others(judge(pair, relevant, survey.at, False, guarded), survey)
 
@@ -249,7 +253,7 @@ def places(way: Way, seen: Look) -> tuple[Place, ...]:
     pair, chosen = seen.pair, seen.pair.options
     names, following = sorted(pair.serving.lineage.names()), pair.following()
     configured, answers = records.ask(chosen, names, owner_names.owner_of(way, pair), way.run)
-    known = {key.sha256: key for key in (*pair.retired(), pair.serving.key(), following) if key}
+    known = {key.sha256: key for key in (*pair.retired(), pair.serving.key(), pair.current(), following) if key}
     unasked = {one.endpoint.port for one in configured} - {answer.endpoint.port for answer in answers}
     dark = {answer.endpoint.port for answer in answers if answer.leaf is None}
     # Port 25 is told only by all of its endpoints.

@@ -28,6 +28,7 @@ class Proposed:
     :param coming: combined files that are not written yet, by their paths.
     :param again: how to make the change all the same, for a message: a command or an option.
     :param force: make it whatever the gate says; what it says becomes a warning.
+    :param retried: whether the next ``certbot renew`` tries it again.
     """
 
     what: str
@@ -38,6 +39,7 @@ class Proposed:
     coming: Mapping[str, bytes] = field(default_factory=dict)
     again: str = "--force"
     force: bool = False
+    retried: bool = False
 
 
 #: Returns warnings, full sentences; raises :class:`~certbot_dovecot.problems.KeyHeld` if the change must not be made.

@@ -16,6 +16,8 @@ from __future__ import annotations
 import datetime
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from enum import Enum
+from shlex import quote
 from typing import Optional
 
 from cryptography import x509
@@ -63,7 +65,7 @@ def check(way: Way, proposed: Proposed) -> tuple[str, ...]:
         return ()
     if proposed.force:
         return tuple(dict.fromkeys(map(_warning, held)))
-    raise _problem(proposed, held)
+    raise _problem(proposed, held, _by_itself(way, proposed))
 
 
 def _chosen(way: Way, proposed: Proposed) -> Options:
@@ -168,7 +170,30 @@ def _warning(held: HeldKey) -> str:
     )
 
 
-def _problem(proposed: Proposed, held: Sequence[HeldKey]) -> KeyHeld:
+class _Itself(Enum):
+    """What ``certbot renew`` does by itself of a change that is held.
+
+    ``NOTHING``: nothing.  ``DEPLOY``: it makes the change when that is proven.  ``SWITCH``: it changes to the key of the
+    lineage that stands by when that is proven.
+    """
+
+    NOTHING = "nothing"
+    DEPLOY = "deploy"
+    SWITCH = "switch"
+
+
+def _by_itself(way: Way, proposed: Proposed) -> _Itself:
+    """What ``certbot renew`` does by itself.
+
+    :raises Problem: a record or a leaf cannot be read.
+    """
+    pair = way.pair(proposed.lineage) if proposed.lineage and proposed.retried else None
+    if pair is None or pair.serving.lineage.name != proposed.lineage or not pair.waits():
+        return _Itself.NOTHING
+    return _Itself.SWITCH if pair.standing_by() else _Itself.DEPLOY
+
+
+def _problem(proposed: Proposed, held: Sequence[HeldKey], itself: _Itself) -> KeyHeld:
     """Why the change must not be made, and what makes it safe."""
     first = min(held, key=lambda one: list(Hold).index(one.hold))
     add = tuple(dict.fromkeys(_lines(held)))
@@ -176,7 +201,19 @@ def _problem(proposed: Proposed, held: Sequence[HeldKey]) -> KeyHeld:
     others = f" (and {more} more owner name{'s' if more > 1 else ''})" if more else ""
     seconds = 2 * max([*(one.ttl for one in held), int(proposed.options.dane_floor * 1800)])
     hours = -(-seconds // 3600)
-    if first.hold is Hold.NEEDED and add:
+    if itself is _Itself.SWITCH and first.hold is not Hold.UNKNOWN:
+        add = ()
+        todo = (
+            "certbot renew changes to the key of the lineage that stands by, as soon as its records are proven to be "
+            f"everywhere; certbot-dovecot rollover {quote(proposed.lineage)} says what is missing for that"
+        )
+    elif itself is _Itself.DEPLOY and first.hold is not Hold.UNKNOWN:
+        lead = f"Add to the DNS: {'; '.join(add)}. " if add and not proposed.options.publishes else ""
+        todo = (
+            f"{lead}certbot renew makes the change by itself when it has seen the records of both keys everywhere for {hours} "
+            f"hours; to make it at once, which lets senders defer their mail: {proposed.again}"
+        )
+    elif first.hold is Hold.NEEDED and add:
         todo = (
             f"Add to the DNS: {'; '.join(add)}. When every name server has had these records for {hours} hours, make the "
             f"change with {proposed.again}"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from tests.integration import view
@@ -110,6 +112,48 @@ def test_d28_deploy_of_a_key_that_certonly_made(host):
     assert forced.code == 1
     assert "match only a former one" in forced.stderr
     assert served(host) == {view.spki(f"{LIVE}/{NAME}/cert.pem")}
+
+
+def behind_our_back(host) -> str:
+    """A new key of the lineage that is served, as another program makes it; its renewal configuration names us again."""
+    host.certbot("certonly", "-a", "standalone", "--cert-name", NAME, "-d", NAME, "--new-key", "--force-renewal", check=False)
+    host.run("sed", "-i", "/^authenticator/a installer = dovecot", f"/etc/letsencrypt/renewal/{NAME}.conf")
+    return key_of(NAME)
+
+
+def test_d28_a_new_key_that_waits_comes_by_itself(host, names):
+    first = key_of(NAME)
+    new = behind_our_back(host)
+    told = host.certbot("renew", "-q", at="2026-12-20 12:00:00", check=False)
+    assert told.code == 1
+    lines = re.findall(r"(\S+) \d+ IN TLSA (3 1 1 \w+)", told.stderr.split("Add to the DNS:")[1])
+    assert {(owner, data) for owner, data in lines} == {
+        (owner, f"3 1 1 {new}") for owner in ("_dane.secure.test.", f"_993._tcp.{NAME}.")
+    }
+    assert "certbot renew makes the change by itself" in told.stderr
+    # As it says, and nothing else.
+    publish(names, first, new)
+    for at in ("2026-12-20 20:00:00", "2026-12-21 20:00:00", "2026-12-22 19:00:00"):
+        assert host.certbot("renew", "-q", at=at, check=False).code == 1
+        assert served(host) == {first}
+    host.certbot("renew", "-q", at="2026-12-22 21:00:00")
+    assert served(host) == {new}
+
+
+def test_d28_with_a_standby_the_servers_change_to_it_instead_of_a_key_that_waits(host, names):
+    first = key_of(NAME)
+    host.run("certbot-dovecot", "standby", NAME)
+    second = key_of(f"{NAME}-standby")
+    publish(names, first, second)
+    new = behind_our_back(host)
+    for at in ("2026-12-20 20:00:00", "2026-12-21 20:00:00"):
+        told = host.certbot("renew", "-q", at=at, check=False)
+        assert told.code == 1
+        assert "certbot renew changes to the key of the lineage that stands by" in told.stderr
+        assert new not in told.stderr
+        assert served(host) == {first}
+    host.certbot("renew", "-q", at="2026-12-22 21:00:00")
+    assert served(host) == {second}
 
 
 def test_d28_the_first_certificate_from_elsewhere_over_a_lineage_of_ours(host):
