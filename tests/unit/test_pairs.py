@@ -35,6 +35,10 @@ class Known(Member):
     def key(self):
         return self.lineage.held
 
+    def deployed(self):
+        spki = self.record.spki if self.record and self.record.servers else ""
+        return Key(spki) if spki else self.lineage.held
+
 
 def pair(one=(), other=None, ledger=LEDGER, served=("", "")):
     """The servers that the records of the two say they are installed on, and the keys that were served last."""
@@ -81,3 +85,18 @@ def test_since_when_the_key_is_served():
     turned = replace(LEDGER, turns=(Turn(NOW, "other", SECOND.sha256, "x"),))
     assert pair((), ("postfix",), turned).since() == 2027
     assert pair(("postfix",)).since() is None
+
+
+def test_a_key_that_waits_comes_next_unless_a_lineage_stands_by():
+    old = Key("9" * 64)
+    alone = pair(("postfix",), served=(old.sha256, ""))
+    assert (alone.current(), alone.waits(), alone.following()) == (old, True, FIRST)
+    assert alone.retired() == ()
+    two = pair(("postfix",), (), served=(old.sha256, ""))
+    assert (two.current(), two.waits(), two.following()) == (old, True, SECOND)
+    # It stays known: its record may be in the DNS already, and is nobody's to remove.
+    assert FIRST not in two.retired()
+    spent = pair(("postfix",), (), served=(old.sha256, SECOND.sha256))
+    assert spent.following() == FIRST
+    settled = pair(("postfix",), (), served=(FIRST.sha256, ""))
+    assert (settled.waits(), settled.following()) == (False, SECOND)
