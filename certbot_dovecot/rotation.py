@@ -130,7 +130,8 @@ def hold(current: Key, reason: str) -> Choice:
 
     :param reason: in words.
     """
-    return _choice(f"the key stays: {reason}", _parameters(Wish(), current))
+    # Also where the admin said --new-key.
+    return replace(_choice(f"the key stays: {reason}", _parameters(Wish(), current)), new_key=False)
 
 
 def role_of(spki: str, served: str, serving: bool) -> Role:
