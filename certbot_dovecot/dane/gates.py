@@ -165,8 +165,8 @@ def _held_key(
     if change.after is None or standing.of(owner, change.after) is not Standing.MATCH:
         return held_by(
             Hold.NEEDED,
-            f"{owner.name} has a TLSA record of the key that is served now (3 1 1 {change.now.sha256}), and not everywhere one "
-            "of the key that would be served",
+            f"{owner.name} has a TLSA record of the key that is served now (3 1 1 {change.now.sha256}), and "
+            f"{_without(owner, change.after)} gives none of the key that would be served",
         )
     about = evidence is not None and (evidence.current, evidence.following) == (change.now.sha256, change.after.sha256)
     until = rollover.earliest(evidence, floor) if evidence is not None and about else None
@@ -176,6 +176,12 @@ def _held_key(
         said = f"caches may hold the records of before for {owner.name} until {until:%Y-%m-%d %H:%M} UTC"
         return held_by(Hold.EARLY, said, until)
     return None
+
+
+def _without(owner: Owner, key: Optional[Key]) -> str:
+    """Who gives a set of an owner name that does not match a key."""
+    given = [*((seen.server, seen.records) for seen in owner.seen), ("the resolver", owner.resolved)]
+    return next((who for who, records in given if records and not (key and matches(records, key))), "nobody")
 
 
 def _gone(

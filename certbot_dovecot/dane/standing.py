@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from enum import Enum
 
 from certbot_dovecot.dane.answers import Data, Key, Outcome, Owner, Survey, Validity
@@ -99,6 +100,11 @@ def counts(owner: Owner) -> bool:
     if not any(sets(owner)):
         return False
     return not unsigned(owner)
+
+
+def is_older(records: AbstractSet[Data], key: Key) -> bool:
+    """Whether a cache holds a set without a record of ``key``."""
+    return bool(records) and not any((data.usage, data.selector) == (3, 1) and is_of(data, key) for data in records)
 
 
 def unsigned(owner: Owner) -> bool:

@@ -99,6 +99,12 @@ def test_d6_twice_the_largest_ttl_that_was_seen_or_the_floor():
     assert rollover.earliest(short) == NOW + FLOOR
 
 
+def test_d7_a_resolver_that_still_has_an_older_set_holds_the_switch():
+    for older, kind in (({OLD}, Kind.WAIT), ({NEW}, Kind.PUBLISH), (BOTH, Kind.SWITCH), ((), Kind.SWITCH)):
+        seen = replace(owner(BOTH), resolved=frozenset(older))
+        assert step(seen, since=NOW - 100 * HOUR).kind is kind
+
+
 def test_d6_the_negative_ttl_counts_where_the_set_was_absent():
     absent = survey(Owner(NAME, (Seen("ns", Outcome.ABSENT, ttl=200_000),), Validity.SECURE), at=NOW - HOUR)
     evidence = rollover.observe(rollover.observe(None, absent, CURRENT, NEXT), survey(owner(BOTH)), CURRENT, NEXT)
