@@ -165,6 +165,8 @@ def relevant(
 ) -> Survey:
     """A survey without the owner names that count only where a record of ours stands, and for certain have none.
 
+    Of one that may have a record of ours, for a name server does not say, what others give is left out: it is not ours.
+
     An owner name whose records are those of a port of ours counts, whatever they are (rule D25).
 
     :param guarded: owner names of ports that are not ours.
@@ -177,13 +179,16 @@ def relevant(
     conditional = guarded | others
     shared = {owner.place for owner in survey.owners if owner.name not in conditional}
 
-    def counts(owner: Owner) -> bool:
-        certain = bool(owner.seen) and all(seen.outcome in standing.USABLE for seen in owner.seen)
+    def counting(owner: Owner) -> Optional[Owner]:
         wanted = ours if owner.name in guarded else once
-        joined = owner.place in shared and bool(owner.published)
-        return joined or not certain or any(data.digest in wanted for data in owner.published)
+        if owner.name not in conditional or any(data.digest in wanted for data in owner.published):
+            return owner
+        if owner.place in shared and owner.published:
+            return owner
+        unheard = tuple(seen for seen in owner.seen if seen.outcome not in standing.USABLE)
+        return replace(owner, seen=unheard, resolved=frozenset()) if unheard or not owner.seen else None
 
-    return replace(survey, owners=tuple(one for one in survey.owners if one.name not in conditional or counts(one)))
+    return replace(survey, owners=tuple(one for one in map(counting, survey.owners) if one is not None))
 
 
 def unused(owners: Iterable[Owner], addresses: Iterable[AddressAnswer]) -> frozenset[str]:

@@ -223,7 +223,7 @@ class _Asking:
         """The MX hosts of a mail domain; empty if it has none, None if there is no usable answer."""
         name = named(domain)
         answer = self._once(name, dns.rdatatype.MX) if name is not None else None
-        if name is None or answer is None or answer.rcode() not in (dns.rcode.NOERROR, dns.rcode.NXDOMAIN):
+        if name is None or answer is None or not _usable(answer):
             return None
         hops = hops_of(answer, name)
         rrsets = sets_of(answer.answer, dns.rdatatype.MX, hops[-1]) if hops else []
@@ -239,7 +239,7 @@ class _Asking:
         alias = ""
         for kind in (dns.rdatatype.A, dns.rdatatype.AAAA):
             answer = self._once(name, kind)
-            if answer is None or answer.rcode() not in (dns.rcode.NOERROR, dns.rcode.NXDOMAIN):
+            if answer is None or not _usable(answer):
                 return None, alias
             hops = hops_of(answer, name)
             if not hops:
@@ -249,18 +249,25 @@ class _Asking:
         return tuple(sorted(found)), alias
 
     def _resolve(self, name: dns.name.Name) -> tuple[Optional[dns.message.Message], Validity]:
-        """What the resolver says of the TLSA set of ``name``, and whether it is secure."""
-        answer = self._recurse(name, dns.rdatatype.TLSA)
-        if answer is None:
-            return None, Validity.UNKNOWN
-        if answer.rcode() in (dns.rcode.NOERROR, dns.rcode.NXDOMAIN):
-            if self.by is None or not self.by.trusted:
-                return answer, Validity.UNKNOWN
-            return answer, Validity.SECURE if answer.flags & dns.flags.AD else Validity.INSECURE
-        unchecked = self._recurse(name, dns.rdatatype.TLSA, dns.flags.CD)
-        if unchecked is not None and unchecked.rcode() in (dns.rcode.NOERROR, dns.rcode.NXDOMAIN):
-            return unchecked, Validity.BOGUS
-        return None, Validity.UNKNOWN
+        """What the resolver says of the TLSA set of ``name``, and whether it is secure.
+
+        A resolver that fails may have met a name server that is silent (rule D27).  It is bogus if it fails again although it
+        has an answer by then.
+        """
+        unchecked: Optional[dns.message.Message] = None
+        for _ in range(2):
+            answer = self._recurse(name, dns.rdatatype.TLSA)
+            if answer is None:
+                return None, Validity.UNKNOWN
+            if _usable(answer):
+                if self.by is None or not self.by.trusted:
+                    return answer, Validity.UNKNOWN
+                return answer, Validity.SECURE if answer.flags & dns.flags.AD else Validity.INSECURE
+            if unchecked is None:
+                unchecked = self._recurse(name, dns.rdatatype.TLSA, dns.flags.CD)
+            if unchecked is None or not _usable(unchecked):
+                return None, Validity.UNKNOWN
+        return unchecked, Validity.BOGUS
 
     def _zone(self, name: dns.name.Name) -> Optional[_Zone]:
         """The zone that ``name`` is in; None if the resolver does not answer."""
@@ -482,3 +489,8 @@ class _Asking:
         query.flags |= dns.flags.RD | dns.flags.AD | flags
         answer = self.questions.send(query, self.by)
         return None if isinstance(answer, Outcome) else answer
+
+
+def _usable(answer: dns.message.Message) -> bool:
+    """Whether an answer says something of a name: records, or that there are none."""
+    return answer.rcode() in (dns.rcode.NOERROR, dns.rcode.NXDOMAIN)

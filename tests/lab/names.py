@@ -21,6 +21,7 @@ import datetime
 import glob
 import os
 import secrets
+import signal
 import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -105,6 +106,11 @@ class Daemon:
                     cwd=self.place,
                     env={**os.environ, **self._env},
                 )
+
+    def freeze(self, frozen: bool = True) -> None:
+        """Let it be silent, or speak again: the machine is there, and nothing answers."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGSTOP if frozen else signal.SIGCONT)
 
     def stop(self, gently: bool = False) -> None:
         """End it, as a loss of power does, or as an admin does; nothing if it does not run."""

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from certbot_dovecot.dane import rollover
-from certbot_dovecot.dane.answers import Key, Outcome, Owner, Seen, Validity
+from certbot_dovecot.dane.answers import Data, Key, Outcome, Owner, Seen, Validity
 from certbot_dovecot.dane.evidence import lasts
 from certbot_dovecot.dane.rollover import FLOOR, Kind
 from tests.unit.test_rollover import BOTH, CURRENT, HOUR, NAME, NEXT, NOW, OLD, absent, owner, step, survey
@@ -156,6 +156,19 @@ def test_d27_a_server_that_has_less_is_a_regression_while_another_is_silent():
     assert looks((96, good), (48, good), (24, less), (12, good)).since == NOW - 12 * HOUR
     lame = [replace(owner(BOTH, BOTH), seen=(Seen("ns1", Outcome.LAME), Seen("ns2", Outcome.SILENT)))]
     assert looks((96, good), (48, good), (24, lame), (12, good)).since == NOW - 12 * HOUR
+
+
+def test_d27_a_record_of_another_key_at_a_guarded_port_is_no_regression_while_a_server_is_silent():
+    mx = "_25._tcp.mail.example.org."
+    theirs = owner({Data(3, 1, 1, "E" * 64)}, {Data(3, 1, 1, "E" * 64)}, name=mx)
+    good = [owner(BOTH, BOTH, name="_465._tcp.mail.example.org."), theirs]
+    evidence = None
+    for hours, seen in ((96, good), (48, good), (24, list(map(silenced, good))), (0, good)):
+        said = rollover.relevant(survey(*seen, at=NOW - hours * HOUR), {mx}, [CURRENT, NEXT])
+        evidence = rollover.observe(evidence, said, CURRENT, NEXT)
+        kind = rollover.decide(said, evidence, CURRENT, NEXT, said.at, guarded={mx}).kind
+        assert kind is (Kind.KEEP if hours == 24 else Kind.SWITCH if hours < 49 else Kind.WAIT)
+    assert evidence.since == NOW - 96 * HOUR
 
 
 def test_d27_silence_proves_nothing():
