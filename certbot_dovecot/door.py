@@ -30,6 +30,7 @@ from certbot_dovecot import (
     reconcile,
     renewals,
     standby,
+    store,
     watch,
 )
 from certbot_dovecot.bundle import Source
@@ -227,7 +228,8 @@ class Door:
         :returns: what is to be proven by :meth:`~certbot_dovecot.deploy.rollback.Rollback.follow`.
         :raises Problem: it failed; everything was put back, unless it says otherwise.
         """
-        servers = self.found().servers
+        chosen = replace(self.options(), postfix_services=self._every_service())
+        servers = discovery.find(chosen.server_root, chosen.postfix_root, chosen.postfix_services, commands.run).servers
 
         def locked() -> None:
             with ExitStack() as edits, _reverter():
@@ -244,6 +246,17 @@ class Door:
             rollback.locks = locks.pop_all()
             rollback.restore(locked, lambda write: reconcile.forget_open(self.home, write))
         return rollback
+
+    def _every_service(self) -> str:
+        """The services of Postfix that a rollback may change: those that lineages were installed on, whatever is said now."""
+        said = self.options().postfix_services
+        try:
+            records = [jobs.remembered(self.config.config_dir, name) for name in store.lineages(self.home)]
+        except Problem:
+            # One that cannot be read may have had any.
+            return "all"
+        words = {record.options.postfix_services for record in records if record is not None and record.servers} or {said}
+        return words.pop() if len(words) == 1 else "all"
 
     def _ask_gate(self, servers: Sequence[IMailServer], backups: _Backups) -> None:
         """Nothing, unless the files that a rollback brings back name another key, and the present one must stay.

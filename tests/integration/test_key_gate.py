@@ -77,6 +77,18 @@ def test_d28_a_rollback(mailhost, names):
     assert old == now
 
 
+def test_d28_a_rollback_of_port_25(mailhost, names):
+    """It is of no lineage, and its command line does not say which services of Postfix are ours."""
+    mailhost.certbot(*INSTALL, "--dovecot-postfix-services", "all")
+    publish(names, key_of(NAME), owners=("_25._tcp.mail",))
+    before = mailhost.snapshot("/etc/dovecot", "/etc/postfix")
+    refused = mailhost.certbot("rollback", "--installer", "dovecot", check=False)
+    assert refused.code == 1
+    assert f"_25._tcp.{NAME}. has a TLSA record of the key that is served now" in refused.stderr
+    assert mailhost.snapshot("/etc/dovecot", "/etc/postfix") == before
+    assert mailhost.served(25, sni=NAME).spki == key_of(NAME)
+
+
 def test_d28_a_port_that_is_down_has_the_key_of_its_configuration(mailhost, names):
     mailhost.certbot(*INSTALL, "--dovecot-postfix-services", "all")
     publish(names, key_of(NAME), owners=("_25._tcp.mail",))
