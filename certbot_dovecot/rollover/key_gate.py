@@ -29,7 +29,7 @@ from certbot_dovecot.dane import gates, standing, tlsa
 from certbot_dovecot.dane.answers import Key, Owner, host_of, port_of
 from certbot_dovecot.dane.gates import HeldKey, Hold, KeyChange
 from certbot_dovecot.deploy.key_gate import KeyGate, Proposed
-from certbot_dovecot.problems import KeyHeld, Problem, sentence
+from certbot_dovecot.problems import ConfProblem, KeyHeld, Problem, sentence
 from certbot_dovecot.rollover import addresses, owner_names
 from certbot_dovecot.servers.contract import Served, View
 from certbot_dovecot.servers.probe import Question
@@ -60,7 +60,10 @@ def check(way: Way, proposed: Proposed) -> tuple[str, ...]:
     proposed = replace(proposed, options=_chosen(way, proposed))
     if proposed.options.dane == "off":
         return ()
-    held = _held(way, proposed)
+    try:
+        held = _held(way, proposed)
+    except ConfProblem as problem:
+        held = _blind(way, proposed, problem)
     if not held:
         return ()
     if proposed.force:
@@ -100,6 +103,30 @@ def _held(way: Way, proposed: Proposed) -> tuple[HeldKey, ...]:
         gone = [owner for owner in survey.owners if owner not in told]
         changes = (*changes, *_changes(way, proposed, gone))
     return gates.keys_held(changes, survey, evidence, way.clock(), datetime.timedelta(hours=chosen.dane_floor))
+
+
+def _blind(way: Way, proposed: Proposed, problem: ConfProblem) -> tuple[HeldKey, ...]:
+    """What must stay where the configuration as it is cannot be read, so that it is not known who serves what.
+
+    A change that mends it, a rollback mostly, must be possible where no record counts.
+
+    :param problem: why it cannot be read.
+    :raises Problem: a record cannot be read.
+    """
+    names = dict.fromkeys(name.lower() for name in proposed.names)
+    for lineage in store.lineages(way.home):
+        record = jobs.remembered(way.config_dir, lineage)
+        if record is not None and record.servers:
+            path = store.folder(way.home, record.options.store, lineage).cert(record.stem)
+            names.update(dict.fromkeys(bundles.names_of(bundles.leaf_of(files.read(path), path))))
+    hosts = [name.lower() for name in (*names, *proposed.options.dane_hosts.replace(",", " ").split()) if tlsa.is_host(name)]
+    owners = [f"_{port}._tcp.{host}." for host in dict.fromkeys(hosts) for port in owner_names.WELL_KNOWN]
+    survey = way.ask(proposed.options, owners)
+    return tuple(
+        HeldKey(one.name, one.place, Hold.UNKNOWN, standing.doubt(one) or f"{one.name} has TLSA records, and {problem}", None)
+        for one in survey.owners
+        if standing.counts(one) or standing.doubt(one)
+    )
 
 
 def _names(proposed: Proposed) -> list[str]:

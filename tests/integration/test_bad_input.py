@@ -133,7 +133,8 @@ def test_a_lock_held_by_another_run(given, ca, lock):
     made = ca.leaf(["a.test"]).write(HERE)
     before = given.snapshot(*TREES)
     source = Source(made.key, made.cert, made.chain)
-    host = Host((Dovecot("/etc/dovecot", run),), "/etc/letsencrypt/dovecot", jobs.now, NoCheckpoint(), patience=0.2)
+    servers = (Dovecot("/etc/dovecot", run),)
+    host = Host(servers, "/etc/letsencrypt/dovecot", jobs.now, NoCheckpoint(), lambda _: (), patience=0.2)
     # The lock is a process's: another one holds it.
     holder = subprocess.Popen(
         [sys.executable, "-c", HOLD.format(lock)],
