@@ -19,8 +19,8 @@ def add(commands: common.Commands) -> None:
         "lost key is replaced.",
     )
     rollover.add_argument("name", metavar="NAME", help="one of the two lineages")
-    rollover.add_argument("--now", action="store_true", help="whatever the DNS says; needs --reason")
-    rollover.add_argument("--reason", metavar="TEXT", help="for the record")
+    rollover.add_argument("--now", action="store_true", help="whatever the DNS says")
+    rollover.add_argument("--reason", metavar="TEXT", help="with --now: why, for the record")
     common.add_config_dir(rollover)
     rollover.set_defaults(run=run, usage=rollover.error)
 
@@ -29,8 +29,8 @@ def run(args: argparse.Namespace) -> int:
     """Do it; returns the exit code."""
     from certbot_dovecot import handover
 
-    if args.now != bool(args.reason):
-        args.usage("--now and --reason go together")
+    if args.reason and not args.now:
+        args.usage("--reason goes with --now")
     config_dir = common.config_dir_of(args)
     way = common.way_of(config_dir)
     if not args.now:
@@ -40,7 +40,7 @@ def run(args: argparse.Namespace) -> int:
             return 0
         print(f"{args.name}: the servers keep their key: {sentence(told.step.reason)}", file=sys.stderr)
         return 3
-    common.tell(handover.roll_now(way, args.name, args.reason))
+    common.tell(handover.roll_now(way, args.name, args.reason or "at once"))
     pair = way.pair(args.name)
     former = pair.standby.lineage.name if pair and pair.standby else ""
     dirs = ["--config-dir", config_dir] if args.config_dir else []

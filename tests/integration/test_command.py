@@ -19,7 +19,6 @@ def command(mailhost, *args):
     [
         (), ("nonsense",), ("tlsa", "--nonsense"), ("deploy", "--nonsense"), ("plan",), ("plan", "--cert", "x"),
         ("plan", "--lineage", "x", "--cert", "y"), ("standby",), ("standby", "x", "y"), ("rollover",),
-        ("rollover", "x", "--now"),
         ("rollover", "x", "--reason", "y"), ("csr",), ("install-cert",), ("undo",), ("status", "--warning", "x"),
         ("doctor", "--nonsense"),
     ],

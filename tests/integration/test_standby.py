@@ -297,7 +297,6 @@ def test_a_certificate_authority_that_is_down(mailhost):
 @pytest.mark.parametrize(
     ("words", "code"),
     [
-        (("rollover", NAME, "--now"), 64),
         (("rollover", NAME, "--reason", "x"), 64),
         (("rollover", "nobody"), 1),
         (("rollover", NAME), 1),
