@@ -272,7 +272,7 @@ class Door:
         changed = [(server, mine) for server, mine in edits if mine]
         again = "certbot rollback --installer dovecot --dovecot-force"
         force = bool(self.plugin.conf("force"))
-        proposed = Proposed("certbot rollback", "", self.options(), (), changed, again=again, force=force)
+        proposed = Proposed("", self.options(), (), changed, again=again, force=force)
         try:
             warnings = key_gate.of(self.way())(proposed)
         except Problem:

@@ -44,8 +44,7 @@ def _points(view: View, place: Folder) -> bool:
 
 def _sentence(lineage: str, server: str, place: Folder, view: View) -> str:
     names = [name for name, pair in view.by_name if place.owns(pair.cert)]
-    every = (*view.served, *view.unasked)
-    ports = sorted({one.endpoint.port for one in every if one.pair and place.owns(one.pair.cert)})
+    ports = sorted({one.endpoint.port for one in view.every if one.pair and place.owns(one.pair.cert)})
     whom = [f"clients that ask for {', '.join(names)}"] if names else []
     whom += [f"clients that ask for no name (port {', '.join(map(str, ports))})"] if ports else []
     return (

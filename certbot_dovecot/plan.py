@@ -137,7 +137,6 @@ class Plan:
 
         return Proposed(
             self.job.lineage,
-            self.job.lineage,
             self.job.options,
             tuple(self.bundle.names),
             tuple((target.server, target.edits) for target in self.targets if may_change(target)),

@@ -5,9 +5,8 @@ configurations name, what do the sockets serve?  It does the difference, and not
 again after any failure finishes the job.
 
 In order: plan (:mod:`certbot_dovecot.plan`: all checks come before the first write); ask the key gate
-(:mod:`certbot_dovecot.deploy.key_gate`); write the record, the store, the
-configurations; let the servers check theirs; reload, once each; ask every endpoint until it serves the new leaf; write the
-TLSA data; close the record.
+(:mod:`certbot_dovecot.deploy.key_gate`); write the record, the store, the configurations; let the servers check theirs; reload,
+once each; ask every endpoint until it serves the new leaf; write the TLSA data; close the record.
 
 How it fails, always as a :class:`~certbot_dovecot.problems.Problem`:
 
@@ -311,7 +310,7 @@ class Deployment:
         decided = self.plan
         keys = {answer.endpoint: decided.bundle.spki for answer in answers if answer.digest == decided.bundle.leaf}
         views = [self._views[target.server.name] for target in decided.targets]
-        served = [one for view in views for one in (*view.served, *view.unasked)]
+        served = [one for view in views for one in view.every]
         names, ports, following = decided.bundle.names, seen.ports(served, keys), decided.job.following
         servers = [target.server for target in decided.targets]
         hosts = seen.hosts(names, seen.own_names(servers))

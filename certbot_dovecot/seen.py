@@ -43,7 +43,7 @@ def look(servers: Iterable[IMailServer], sni: Optional[str]) -> tuple[Served, ..
     :raises Problem: a server's configuration cannot be read.
     """
     views = [server.look(sni) for server in servers]
-    return tuple(one for view in views for one in (*view.served, *view.unasked))
+    return tuple(one for view in views for one in view.every)
 
 
 def name_of(servers: Collection[IMailServer], names: Iterable[str], owns: Callable[[str], bool]) -> Optional[str]:

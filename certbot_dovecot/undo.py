@@ -141,7 +141,7 @@ class _Undoing:
         """What the key gate is asked."""
         mine = [(server, [edit for edit in edits if _belongs(edit.path, server)]) for server in touched]
         again = f"certbot-dovecot undo {quote(self.name)} --now"
-        return Proposed(self.name, self.name, self.record.options, (), mine, again=again, force=self.force)
+        return Proposed(self.name, self.record.options, (), mine, again=again, force=self.force)
 
     def _named(self, view: View) -> bool:
         return any(self.place.owns(pair.cert) for pair in view.pairs)

@@ -52,6 +52,8 @@ QUESTION, ALL = 2.0, 15.0
 #: How many addresses of the parent zone's name servers are tried.
 _PARENTS = 6
 _THREADS = 32
+
+
 def resolver(said: str) -> Optional[Server]:
     """The resolver to ask.
 
@@ -336,7 +338,7 @@ class _Asking:
                     continue
                 tried += 1
                 answer = self._direct(zone, dns.rdatatype.NS, address)
-                if isinstance(answer, Outcome) or answer.rcode() not in (dns.rcode.NOERROR, dns.rcode.NXDOMAIN):
+                if isinstance(answer, Outcome) or not _usable(answer):
                     continue
                 # It refers to the zone; or it has the zone too, and answers from there; or it knows of no such zone.
                 referred = sets_of(answer.authority, dns.rdatatype.NS, zone)
@@ -420,7 +422,7 @@ class _Asking:
         if answer.rcode() == dns.rcode.REFUSED:
             # What BIND and Knot say of a zone that they do not have.
             return where, Outcome.LAME
-        if answer.rcode() not in (dns.rcode.NOERROR, dns.rcode.NXDOMAIN):
+        if not _usable(answer):
             return where, Outcome.ERROR
         return where, answer if answer.flags & dns.flags.AA else Outcome.LAME
 

@@ -20,7 +20,6 @@ from certbot_dovecot.state import Options
 class Proposed:
     """A change of what servers serve, before anything of it is written.
 
-    :param what: the lineage that it is about, or another name for messages.
     :param lineage: the lineage whose record may prove it; empty for none.
     :param options: what the admin chose.
     :param names: host names of the certificate that comes; those of the certificates that go are found out.
@@ -31,7 +30,6 @@ class Proposed:
     :param retried: whether the next ``certbot renew`` tries it again.
     """
 
-    what: str
     lineage: str
     options: Options
     names: tuple[str, ...]

@@ -31,7 +31,7 @@ from certbot_dovecot.dane.gates import HeldKey, Hold, KeyChange
 from certbot_dovecot.deploy.key_gate import KeyGate, Proposed
 from certbot_dovecot.problems import ConfProblem, KeyHeld, Problem, sentence
 from certbot_dovecot.rollover import addresses, owner_names
-from certbot_dovecot.servers.contract import Served, View
+from certbot_dovecot.servers.contract import Served
 from certbot_dovecot.servers.probe import Question
 from certbot_dovecot.state import Options
 from certbot_dovecot.watch import Way
@@ -88,7 +88,7 @@ def _chosen(way: Way, proposed: Proposed) -> Options:
 
 def _held(way: Way, proposed: Proposed) -> tuple[HeldKey, ...]:
     chosen = proposed.options
-    ports = {one.endpoint.port for server, _ in proposed.edits for one in _served(server.look())}
+    ports = {one.endpoint.port for server, _ in proposed.edits for one in server.look().every}
     hosts = owner_names.hosts_of(way, chosen, _names(proposed))
     owners = [f"_{port}._tcp.{host}." for host in hosts.every for port in sorted(ports)]
     if not owners:
@@ -148,7 +148,7 @@ def _changes(way: Way, proposed: Proposed, owners: Sequence[Owner]) -> tuple[Key
     for host in dict.fromkeys(host_of(owner.name) for owner in owners):
         mine = {port_of(owner.name): owner.name for owner in owners if host_of(owner.name) == host}
         for server, edits in proposed.edits:
-            before = _served(server.look(host))
+            before = server.look(host).every
             after = {one.endpoint: one.pair for one in server.preview(edits, host)}
             for one in before:
                 if one.endpoint.port in mine:
@@ -161,10 +161,6 @@ def _changes(way: Way, proposed: Proposed, owners: Sequence[Owner]) -> tuple[Key
         configured = _key_in(proposed, one.pair.cert, written=True) if one.pair else None
         found.append(KeyChange(owner, _parsed(answer.leaf) if answer.leaf else configured, key))
     return tuple(found)
-
-
-def _served(view: View) -> tuple[Served, ...]:
-    return (*view.served, *view.unasked)
 
 
 def _key_in(proposed: Proposed, path: str, written: bool = False) -> Optional[Key]:

@@ -166,6 +166,11 @@ class View:
     others: tuple[str, ...] = ()
     unread: tuple[str, ...] = ()
 
+    @property
+    def every(self) -> tuple[Served, ...]:
+        """Every endpoint with TLS, whether it can be asked from this host or not."""
+        return (*self.served, *self.unasked)
+
 
 class IMailServer(Interface):
     """One mail server on this host."""
