@@ -131,7 +131,8 @@ class Door:
         lineage = lineages.of_file(self.config.config_dir, source.cert)
         if lineage is None:
             name = jobs.external_name(domains)
-            return self._begin(jobs.of_files(source, domains, self.options(name)))
+            job = jobs.of_files(source, domains, self.options(name))
+            return self._begin(replace(job, again="the same command and --dovecot-force"))
         job = jobs.of_lineage(self.config.config_dir, lineage, self.options(lineage.name), True, self.start.spki)
         standby.refuse_install(self.way(), lineage.name)
         deployment = self._begin(job)

@@ -73,8 +73,21 @@ def of_lineage(
     name, again = quote(lineage.name), f"certbot-dovecot deploy {quote(lineage.name)} --force"
     if explicit:
         again = f"certbot install --installer dovecot --cert-name {name} --dovecot-force"
+        again += _flags(config_dir, lineage.name, chosen)
     job = Job(lineage.name, lineage.source, chosen, lineage.history, explicit, before, following=next_key, retried=retried)
     return dataclasses.replace(job, again=again)
+
+
+def _flags(config_dir: str, lineage: str, chosen: Options) -> str:
+    """What of the options must be said again in a command, since no record remembers it.
+
+    :raises StateProblem: the record cannot be read.
+    """
+    record = remembered(config_dir, lineage)
+    known = dataclasses.asdict(record.options if record else Options())
+    # The one that is certbot's own is in its renewal configuration.
+    new = {name: value for name, value in dataclasses.asdict(chosen).items() if name != "reuse_key" and value != known[name]}
+    return "".join(f" --dovecot-{name.replace('_', '-')} {quote(str(value))}" for name, value in new.items())
 
 
 def of_files(source: Source, domains: list[str], chosen: Options, folder: str = "") -> Job:

@@ -60,6 +60,21 @@ def test_d28_another_lineage_for_the_same_names(host, names):
     assert served(host) == {key_of(OTHER)}
 
 
+def test_d28_files_of_another_client(host, names):
+    """Certbot installs them with the option that the message names, and that one only."""
+    first = key_of(NAME)
+    host.certbot("certonly", "-a", "standalone", "--cert-name", OTHER, "-d", NAME)
+    for kind in ("privkey", "cert", "chain", "fullchain"):
+        host.write(f"/root/{kind}.pem", view.read(f"{LIVE}/{OTHER}/{kind}.pem").decode())
+    files = [f"--{kind}-path=/root/{file}.pem" for kind, file in (("key", "privkey"), ("cert", "cert"), ("chain", "chain"))]
+    install = ("install", "--installer", "dovecot", "-d", NAME, *files, "--fullchain-path=/root/fullchain.pem")
+    refused = host.certbot(*install, "--dovecot-resolver", name_servers.CACHE, check=False)
+    assert (refused.code, served(host)) == (1, {first})
+    assert "make the change with the same command and --dovecot-force" in refused.stderr
+    host.certbot(*install, "--dovecot-resolver", name_servers.CACHE, "--dovecot-force")
+    assert served(host) == {key_of(OTHER)}
+
+
 def test_d28_a_rollback(mailhost, names):
     mailhost.certbot(*INSTALL)
     old = view.leaves(mailhost)
