@@ -13,6 +13,7 @@ Raises :class:`~certbot_dovecot.problems.KeyHeld` if a key must stay, and any ot
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -113,17 +114,17 @@ def _blind(way: Way, proposed: Proposed, problem: ConfProblem) -> tuple[HeldKey,
     :param problem: why it cannot be read.
     :raises Problem: a record cannot be read.
     """
-    names = dict.fromkeys(name.lower() for name in proposed.names)
+    paths = []
     for lineage in store.lineages(way.home):
         record = jobs.remembered(way.config_dir, lineage)
         if record is not None and record.servers:
-            path = store.folder(way.home, record.options.store, lineage).cert(record.stem)
-            names.update(dict.fromkeys(bundles.names_of(bundles.leaf_of(files.read(path), path))))
-    hosts = [name.lower() for name in (*names, *proposed.options.dane_hosts.replace(",", " ").split()) if tlsa.is_host(name)]
-    owners = [f"_{port}._tcp.{host}." for host in dict.fromkeys(hosts) for port in owner_names.WELL_KNOWN]
-    survey = way.ask(proposed.options, owners)
+            paths.append(store.folder(way.home, record.options.store, lineage).cert(record.stem))
+    added = proposed.options.dane_hosts.replace(",", " ").split()
+    hosts = dict.fromkeys(name.lower() for name in (*proposed.names, *_names_in(paths), *added) if tlsa.is_host(name))
+    survey = way.ask(proposed.options, [f"_{port}._tcp.{host}." for host in hosts for port in owner_names.WELL_KNOWN])
+    broken = f"{problem.where}: {problem.what}"
     return tuple(
-        HeldKey(one.name, one.place, Hold.UNKNOWN, standing.doubt(one) or f"{one.name} has TLSA records, and {problem}", None)
+        HeldKey(one.name, one.place, Hold.UNKNOWN, standing.doubt(one) or f"{one.name} has TLSA records, and {broken}", None)
         for one in survey.owners
         if standing.counts(one) or standing.doubt(one)
     )
@@ -131,15 +132,15 @@ def _blind(way: Way, proposed: Proposed, problem: ConfProblem) -> tuple[HeldKey,
 
 def _names(proposed: Proposed) -> list[str]:
     """Host names of the certificate that comes, and of those that are named now."""
-    names = dict.fromkeys(name.lower() for name in proposed.names)
-    for server, _ in proposed.edits:
-        for path in sorted({pair.cert for pair in server.look().pairs}):
-            try:
-                names.update(dict.fromkeys(bundles.names_of(bundles.leaf_of(files.read(path), path))))
-            except Problem:
-                # A file that cannot be read has no names; what is served there is asked all the same.
-                continue
-    return [name.lower() for name in names]
+    paths = [path for server, _ in proposed.edits for path in sorted({pair.cert for pair in server.look().pairs})]
+    return list(dict.fromkeys(name.lower() for name in (*proposed.names, *_names_in(paths))))
+
+
+def _names_in(paths: Iterable[str]) -> Iterable[str]:
+    """Host names of the certificates in files.  One that cannot be read has none; what is served is asked all the same."""
+    for path in paths:
+        with contextlib.suppress(Problem):
+            yield from bundles.names_of(bundles.leaf_of(files.read(path), path))
 
 
 def _changes(way: Way, proposed: Proposed, owners: Sequence[Owner]) -> tuple[KeyChange, ...]:

@@ -104,6 +104,20 @@ def test_d28_a_rollback_of_port_25(mailhost, names):
     assert mailhost.served(25, sni=NAME).spki == key_of(NAME)
 
 
+def test_d28_a_rollback_of_a_configuration_that_cannot_be_read(mailhost, names):
+    """Who serves what cannot be told then; records that count keep the key."""
+    mailhost.certbot(*INSTALL)
+    publish(names, key_of(NAME))
+    mailhost.append("/etc/dovecot/conf.d/10-ssl.conf", "protocol imap {\n")
+    before = mailhost.snapshot("/etc/dovecot", "/etc/postfix")
+    refused = mailhost.certbot("rollback", "--installer", "dovecot", check=False)
+    assert refused.code == 1
+    assert re.search(rf"_tcp\.{NAME}\. has TLSA records, and /etc/dovecot/\S+: [^.]+ \(and", refused.stderr)
+    assert mailhost.snapshot("/etc/dovecot", "/etc/postfix") == before
+    mailhost.certbot("rollback", "--installer", "dovecot", "--dovecot-force")
+    assert mailhost.snapshot("/etc/dovecot") != before
+
+
 def test_d28_a_port_that_is_down_has_the_key_of_its_configuration(mailhost, names):
     mailhost.certbot(*INSTALL, "--dovecot-postfix-services", "all")
     publish(names, key_of(NAME), owners=("_25._tcp.mail",))
