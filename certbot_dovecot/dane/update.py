@@ -6,7 +6,8 @@ change computed again, so that nobody's record is lost.  A set with nothing to c
 
 Trap: BIND that signs a zone of its own (``inline-signing``) says yes to an update some milliseconds before it answers with what
 was updated.  A change that was computed from such an answer is refused as any other that is too late, so a moment passes before
-the set is read again.  When the DNS has it is for a survey to say, never for this room.
+the set is read again.  And if the set is the one of before our own last update, it is read again before anything is computed:
+that there is nothing to change would not be true.  When the DNS has it is for a survey to say, never for this room.
 
 Aliases are followed, as far as this server has their zones (rule D15).  Of a name behind a wildcard, the wildcard is changed
 (rule D21): a record at the name itself would hide it, and a prerequisite knows no wildcards (RFC 2136 section 2.4).
@@ -43,6 +44,8 @@ from certbot_dovecot.problems import ServerProblem, ZoneProblem
 SECONDS = 10.0
 #: How often a change is computed again because the set was another one, and the seconds in between.
 ATTEMPTS, MOMENT = 50, 0.1
+#: So often a set that looks as before our own update is read again; then somebody has put it back.
+_LATE = 20
 _ALIASES = 8
 #: RFC 2136 section 2.2; what servers say of a zone that they do not change.
 _NO_UPDATES = (dns.rcode.REFUSED, dns.rcode.NOTAUTH, dns.rcode.NOTZONE, dns.rcode.NOTIMP)
@@ -65,6 +68,8 @@ class Primary:
                 f"the TSIG key {credentials.key} cannot be used: {exc}", left="Nothing was published", todo=_FILE
             ) from exc
         self._algorithm = getattr(dns.tsig, credentials.algorithm.replace("-", "_"))
+        #: Place to the set that our last update there was computed from.
+        self._before: dict[str, frozenset[Data]] = {}
 
     def publish(
         self,
@@ -85,8 +90,11 @@ class Primary:
         :returns: what was changed; nothing where ``owner`` turns out to be behind a wildcard.
         :raises ServerProblem: as the module says.
         """
-        for _ in range(ATTEMPTS):
+        for attempt in range(ATTEMPTS):
             target, present = self.present(owner)
+            if attempt < _LATE and present == self._before.get(target):
+                time.sleep(MOMENT)
+                continue
             if target != owner and target.startswith("*."):
                 # What else is behind that wildcard was not asked what it serves.
                 return Change(target, present)
@@ -100,6 +108,7 @@ class Primary:
                 return wanted
             before(wanted)
             if self._send(wanted):
+                self._before[target] = present
                 return wanted
             time.sleep(MOMENT)
         raise self._refuses(f"someone else keeps editing the TLSA records of {owner}", "Run the command again later")

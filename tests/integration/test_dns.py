@@ -173,9 +173,22 @@ def test_an_update_right_after_another_is_computed_from_what_is_there(servers):
     for _ in range(5):
         to.publish(owner, [CURRENT, FOLLOWING], set())
         to.publish(owner, [CURRENT], {NEXT})
-    # BIND says yes before it answers with what it was told: what a late answer hid, the next run does.
+    assert stands(to, owner) == (owner, ONE)
+
+
+def test_an_answer_of_before_our_own_update_is_asked_for_again(servers, monkeypatch):
+    """BIND gives one for some milliseconds: it would say that there is nothing to delete."""
+    to, owner = primary(servers), "_25._tcp.mail.secure.test."
+    to.publish(owner, [CURRENT, FOLLOWING], set())
     stands(to, owner)
-    to.publish(owner, [CURRENT], {NEXT})
+    ask, late = to.present, [(owner, ONE)] * 3
+    monkeypatch.setattr(to, "present", lambda name: late.pop() if late else ask(name))
+    assert to.publish(owner, [CURRENT], {NEXT}).delete == {NEXT}
+    assert stands(to, owner) == (owner, ONE)
+    # Somebody who puts back what we deleted is believed in the end.
+    servers.update("secure.test", ("_25._tcp.mail", str(NEXT)))
+    stands(to, owner)
+    assert to.publish(owner, [CURRENT], {NEXT}).delete == {NEXT}
     assert stands(to, owner) == (owner, ONE)
 
 
