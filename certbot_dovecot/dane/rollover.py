@@ -285,7 +285,7 @@ def decide(
     older = next((owner.name for owner in counting if standing.is_older(owner.resolved, following)), "")
     if older and now >= until:
         # It should be forgotten by now.  Whoever asks that resolver would find no match (D7).
-        return Step(Kind.WAIT, f"the resolver still gives records of {older} that lack the next key's", until)
+        return Step(Kind.WAIT, f"the resolver still returns a set for {older} without the record of the next key", until)
     proven = "the next key's record has been everywhere for longer than any cache holds an older set"
     if due and now >= until:
         return Step(Kind.SWITCH, proven, until)

@@ -67,7 +67,7 @@ def barred_set(barred: str) -> str:
     """
     return (
         f"No TLSA record of this key is added {barred}. That port is not served by this installer, and its name shares these "
-        "records, by an alias or a wildcard. Part the names: remove the alias; under a wildcard, add the record of the key "
+        "records, by an alias or a wildcard. Separate the names: remove the alias; under a wildcard, add the record of the key "
         "that the port serves at the port's own name. certbot renew asks again."
     )
 

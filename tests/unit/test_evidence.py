@@ -171,6 +171,30 @@ def test_d27_a_record_of_another_key_at_a_guarded_port_is_no_regression_while_a_
     assert evidence.since == NOW - 96 * HOUR
 
 
+THEIRS = [Data(3, 1, 1, "E" * 64), Data(3, 1, 2, "F" * 128), Data(2, 1, 1, "E" * 64)]
+FOREIGN = st.frozensets(st.sampled_from(THEIRS), max_size=3)
+
+
+@given(st.lists(st.tuples(st.integers(1, 60), FOREIGN, FOREIGN, st.sampled_from(["", "one", "all"])), min_size=1, max_size=6))
+def test_d27_whatever_others_publish_at_a_guarded_port_makes_and_takes_no_evidence(seen):
+    """Silent servers or not: what is known is what would be known if there were no record at that port."""
+    mx, ours = "_25._tcp.mail.example.org.", owner(BOTH, BOTH, name="_465._tcp.mail.example.org.")
+
+    def known(shown):
+        evidence, at = None, NOW
+        for hours, *sets, quiet in seen:
+            at += hours * HOUR
+            owners = [ours, owner(*(shown(one) for one in sets), name=mx)]
+            owners = [silenced(one) if quiet else one for one in owners]
+            owners = [silenced(one, 0) if quiet == "all" else one for one in owners]
+            said = rollover.relevant(survey(*owners, at=at), {mx}, [CURRENT, NEXT])
+            evidence = rollover.observe(evidence, said, CURRENT, NEXT)
+        return evidence
+
+    with_theirs, without = known(lambda records: records), known(lambda records: ())
+    assert (with_theirs.since, with_theirs.owners, with_theirs.looked) == (without.since, without.owners, without.looked)
+
+
 def test_d27_silence_proves_nothing():
     good, quiet = [owner(BOTH, BOTH)], [silenced(owner(BOTH, BOTH))]
     assert looks((0, quiet)).since is None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import functools
 
 import dns.flags
 import dns.message
@@ -407,10 +408,12 @@ def inside(query, tcp, ad):
     return world(query, tcp, ad)
 
 
+INSIDE = functools.partial(inside, ad=0)
+
+
 @pytest.mark.parametrize("trusted", [True, False])
 def test_d29_a_ds_at_the_parent_and_an_answer_that_is_not_secure_is_doubt(ask, trusted):
-    by = lambda query, tcp: inside(query, tcp, 0)  # noqa: E731
-    made = ask(absent, absent, by, trusted=trusted, **{PARENT: delegating(DS, hosts=("ns1.example.org.",))})
+    made = ask(absent, absent, INSIDE, trusted=trusted, **{PARENT: delegating(DS, hosts=("ns1.example.org.",))})
     step = rollover.decide(made, None, Key(HEX), None, NOW)
     assert step.kind is Kind.KEEP
     assert "signed, as its parent zone says (DS)" in step.reason
@@ -418,8 +421,7 @@ def test_d29_a_ds_at_the_parent_and_an_answer_that_is_not_secure_is_doubt(ask, t
 
 @pytest.mark.parametrize("trusted", [True, False])
 def test_d29_without_a_ds_the_zone_is_plainly_unsigned(ask, trusted):
-    by = lambda query, tcp: inside(query, tcp, 0)  # noqa: E731
-    made = ask(absent, absent, by, trusted=trusted, **{PARENT: delegating(hosts=("ns1.example.org.",))})
+    made = ask(absent, absent, INSIDE, trusted=trusted, **{PARENT: delegating(hosts=("ns1.example.org.",))})
     assert rollover.decide(made, None, Key(HEX), None, NOW).kind is Kind.FREE
 
 
