@@ -22,7 +22,6 @@ MAIN_JOB = (
     "test_renew.py::test_the_deploy_hook_sees_the_new_key_as_next",
 )
 
-#: Its paths are those of a tree that is thrown away.
 #: As an ordinary user, in two places, with another umask, language and time zone, once with the unit tests and once without.
 _BUILD = """
 useradd --create-home builder
@@ -38,13 +37,15 @@ cd /home/builder/one/python-certbot-dovecot-*
 runuser -u builder -- dpkg-buildpackage -us -uc
 echo '== built once; does it clean up, and is the source as it was'
 runuser -u builder -- dpkg-buildpackage -us -uc -S -d
-unpack /var/tmp/another/place
-cd /var/tmp/another/place/python-certbot-dovecot-*
+elsewhere=$(mktemp -d)/place
+chmod 755 "${elsewhere%/place}"
+unpack "$elsewhere"
+cd "$elsewhere"/python-certbot-dovecot-*
 echo '== built again, elsewhere'
 umask 0002
 runuser -u builder -- env DEB_BUILD_OPTIONS=nocheck TZ=Pacific/Kiritimati LC_ALL=C dpkg-buildpackage -us -uc -b
 for deb in /home/builder/one/*.deb; do
-    cmp "$deb" "/var/tmp/another/place/${deb##*/}"
+    cmp "$deb" "$elsewhere/${deb##*/}"
     echo "the same bytes twice: ${deb##*/}, $(stat -c %s "$deb") bytes"
 done
 cd /home/builder/one
@@ -76,15 +77,19 @@ dpkg --verify python3-certbot-dovecot
 certbot plugins --installers | grep '^\\* dovecot$'
 certbot-dovecot --version
 certbot-dovecot --help >/dev/null
-cp -r /out/source /tmp/source
-cp -r /out/debian /tmp/source/debian
-cd /tmp/source
+place=$(mktemp -d)
+chmod 755 "$place"
+cp -r /out/source "$place/source"
+cp -r /out/debian "$place/source/debian"
+cd "$place/source"
 debian/tests/main-job --durations=5 "$@"
 """
 _PURGE = """
 dpkg --install /out/python3-certbot-dovecot_*.deb
-cp -r /out/source/tests /out/source/setup.cfg /tmp
-cd /tmp
+place=$(mktemp -d)
+chmod 755 "$place"
+cp -r /out/source/tests /out/source/setup.cfg "$place"
+cd "$place"
 export PYTHONDONTWRITEBYTECODE=1 REQUIRE_LAB=1
 exec python3 -m pytest -p no:cacheprovider --timeout=300 tests/packages/removal.py
 """

@@ -51,20 +51,21 @@ Filters = [
 ValidLicenses = ["Apache-2.0"]
 """
 _TRY = """
-mkdir -p /root/rpmbuild/SOURCES /etc/rpm
-cp /out/*.tar.gz /root/rpmbuild/SOURCES
+top=$HOME/rpmbuild
+mkdir -p "$top/SOURCES" /etc/rpm
+cp /out/*.tar.gz "$top/SOURCES"
 cp /out/macros /etc/rpm/macros.stand-in
-cp /out/certbot-dovecot.spec /root
-cd /root
+cp /out/certbot-dovecot.spec "$HOME"
+cd
 rpm --version
 rpmspec --parse certbot-dovecot.spec
 rpmbuild -bs certbot-dovecot.spec
 rpmlint --version
-rpmlint --strict --config /out/rpmlint.toml certbot-dovecot.spec /root/rpmbuild/SRPMS/*.src.rpm
+rpmlint --strict --config /out/rpmlint.toml certbot-dovecot.spec "$top"/SRPMS/*.src.rpm
 rpmbuild -bb --nodeps certbot-dovecot.spec
-rpm -qpi --requires --provides --scripts -l /root/rpmbuild/RPMS/noarch/*.rpm
-rpmlint --strict --config /out/rpmlint.toml /root/rpmbuild/RPMS/noarch/*.rpm
-cp /root/rpmbuild/SRPMS/*.src.rpm /root/rpmbuild/RPMS/noarch/*.rpm /out
+rpm -qpi --requires --provides --scripts -l "$top"/RPMS/noarch/*.rpm
+rpmlint --strict --config /out/rpmlint.toml "$top"/RPMS/noarch/*.rpm
+cp "$top"/SRPMS/*.src.rpm "$top"/RPMS/noarch/*.rpm /out
 """
 
 

@@ -87,6 +87,20 @@ def test_what_is_bogus_is_told_from_what_is_down(ask):
     assert ask(good, by=validating).owners[0].validity is Validity.BOGUS
 
 
+def test_d27_a_resolver_that_fails_once_has_met_a_silent_server(ask):
+    """It has an answer without validation by then, and that is no proof of a bogus one."""
+    failed = []
+
+    def slow(query, tcp):
+        if query.question[0].rdtype == dns.rdatatype.TLSA and not failed:
+            failed.append(query)
+            return response(query, flags=dns.flags.RA, rcode=dns.rcode.SERVFAIL)
+        return resolve(query, tcp)
+
+    assert ask(good, by=slow).owners[0].validity is Validity.SECURE
+    assert failed
+
+
 def test_no_resolver_is_doubt():
     (owner,) = survey.make([NAME], None, lambda: NOW, False).owners
     assert (owner.seen, owner.validity) == ((), Validity.UNKNOWN)
