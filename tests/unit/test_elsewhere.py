@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from certbot_dovecot import seen
-from certbot_dovecot.servers.contract import Endpoint, Pair, Served
+from certbot_dovecot.servers.contract import Endpoint, Pair, Served, View
 
 OURS, THEIRS = Pair("/ours/2026.pem", "/ours/2026.key"), Pair("/theirs/2026.pem", "/theirs/2026.key")
 HOSTS = ("imap.example.org", "mail.example.org", "smtp.example.org")
@@ -40,7 +40,7 @@ def test_an_owner_name_is_elsewhere_if_its_clients_get_another_certificate_at_a_
 def test_the_name_to_ask_for_is_the_first_one_that_the_lineage_is_served_for(by_name, names):
     def server(number):
         def look(host):
-            return SimpleNamespace(served=served(dict(zip([number], by_name.get(host, [])[number:]))), unasked=())
+            return View(tuple(served(dict(zip([number], by_name.get(host, [])[number:])))), ())
 
         return SimpleNamespace(look=look)
 
